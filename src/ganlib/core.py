@@ -1,0 +1,207 @@
+"""The vocabulary of ganlib. Read this first, then ``training/step.py``.
+
+Time is counted in items seen, never in epochs or steps. A batch is a dictionary of tensors. Every task reduces to a
+:class:`Pair`; every discriminator answers with a :class:`Verdict`; every loss is a dictionary of named :data:`Terms`.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+"""What the data layer hands over: ``real``, ``label`` where there are classes, and what a task draws (``latent``)."""
+
+Terms = dict[str, Tensor]
+"""Named scalar parts of a loss. The name is the log key and the weight key."""
+
+Condition = Tensor | None
+"""All that is known besides the latent: class numbers, a source image, a mel spectrogram; None where nothing is."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What one item is, and how the numbers of the networks relate to those of its owner: ``x = offset + scale * y``."""
+
+    kind: Literal["image", "vector"]
+    shape: tuple[int, ...]  # as the networks see it: (channels, height, width), or (columns,)
+    classes: tuple[str, ...] = ()
+    dtype: str = "uint8"  # of the owner's data
+    layout: str = "HWC"  # order of the owner's axes: HWC, CHW, HW, or C for vectors
+    offset: tuple[float, ...] = (127.5,)  # one number, or one per column
+    scale: tuple[float, ...] = (127.5,)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is real and what is fake, item by item under the same condition."""
+
+    real: Tensor
+    fake: Tensor
+    condition: Condition = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a discriminator says: logits of each head, [batch] or [batch, ...]; features and class logits if it has any."""
+
+    logits: tuple[Tensor, ...]
+    features: tuple[Tensor, ...] = ()
+    classes: Tensor | None = None
+
+
+Judge = Callable[[Tensor], Verdict]
+"""The discriminator with its condition and augmentation filled in: raw data in, verdict out."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A number that moves from `start` to `end` between two shares of the run, by half a cosine or a line."""
+
+    start: float
+    end: float
+    begin: float = 0.0
+    until: float = 1.0
+    shape: Literal["cosine", "linear"] = "cosine"
+
+    def __call__(self, items_seen: int, total_items: int) -> float:
+        """The value after `items_seen` of `total_items`."""
+        progress = items_seen / max(total_items, 1)
+        share = min(max((progress - self.begin) / max(self.until - self.begin, 1e-12), 0.0), 1.0)
+        if self.shape == "cosine":
+            share = 0.5 - 0.5 * math.cos(math.pi * share)
+        return self.start + (self.end - self.start) * share
+
+
+def constant(value: float) -> Schedule:
+    """A schedule that does not move."""
+    return Schedule(value, value)
+
+
+class AdversarialLoss(ABC):
+    """Two pure functions of the logits of one head. Both see the real and the fake logits, paired item by item."""
+
+    generator_sees_real: ClassVar[bool] = True
+    """False where the generator's loss ignores the real logits, which saves their computation."""
+
+    @abstractmethod
+    def discriminator(
+        self, real: Float[Tensor, "batch *patch"], fake: Float[Tensor, "batch *patch"]
+    ) -> Float[Tensor, ""]:
+        """What the discriminator minimises."""
+
+    @abstractmethod
+    def generator(
+        self, real: Float[Tensor, "batch *patch"] | None, fake: Float[Tensor, "batch *patch"]
+    ) -> Float[Tensor, ""]:
+        """What the generator minimises. `real` is None only where :attr:`generator_sees_real` is False."""
+
+
+class Penalty(ABC):
+    """A regulariser of the discriminator, differentiated to the raw data."""
+
+    needs_gradient: ClassVar[bool] = True
+    """True where it differentiates the verdicts to ``pair.real`` or ``pair.fake`` (double backward)."""
+
+    @abstractmethod
+    def __call__(
+        self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator
+    ) -> Float[Tensor, ""]:
+        """Its value, a mean over the batch. `real` and `fake` are the verdicts on ``pair.real`` and ``pair.fake``."""
+
+
+class Constraint(ABC):
+    """A condition on the discriminator's weights, restored after each of its updates."""
+
+    @abstractmethod
+    def __call__(self, discriminator: nn.Module) -> None:
+        """Change the weights in place so that they satisfy the condition."""
+
+
+class Task(ABC):
+    """Which networks, what is real and what is fake under which condition, and how to sample."""
+
+    @abstractmethod
+    def networks(self) -> tuple[nn.Module, nn.Module | None]:
+        """A new generator and discriminator; no discriminator for a comparator without an adversary."""
+
+    @abstractmethod
+    def draw(self, batch: Batch, rng: torch.Generator) -> Batch:
+        """The batch together with all that the task draws at random, so that :meth:`pair` is a pure function."""
+
+    @abstractmethod
+    def pair(self, generator: nn.Module, batch: Batch) -> Pair:
+        """What is real and what is fake."""
+
+    @abstractmethod
+    def sample(self, generator: nn.Module, latent: Tensor, condition: Condition) -> Tensor:
+        """Items for given latents and conditions, in the numbers of the networks."""
+
+    @abstractmethod
+    def latent(self, num_items: int, rng: torch.Generator) -> Tensor:
+        """Random inputs of the generator."""
+
+    def discriminator_terms(self, pair: Pair, real: Verdict, fake: Verdict) -> Terms:
+        """Further terms of the discriminator's loss; none unless a task says otherwise."""
+        return {}
+
+    def generator_terms(self, pair: Pair, real: Verdict | None, fake: Verdict) -> Terms:
+        """Further terms of the generator's loss; none unless a task says otherwise."""
+        return {}
+
+
+@dataclass(frozen=True)
+class WeightedPenalty:
+    """A penalty, its weight, and how often it is applied.
+
+    Applied in every `every_steps`-th step with `every_steps` times the weight, inside the same update as the other
+    terms, its mean is that of applying it always; the optimiser needs no correction since it takes as many steps.
+    """
+
+    penalty: Penalty
+    weight: Schedule
+    every_steps: int = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The adversarial loss, the penalties by name, the weights of the task's own terms by name, the constraints."""
+
+    loss: AdversarialLoss
+    penalties: Mapping[str, WeightedPenalty] = field(default_factory=dict)
+    weights: Mapping[str, Schedule] = field(default_factory=dict)
+    constraints: tuple[Constraint, ...] = ()
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """An optimiser by name and its numbers; those that move are schedules. `beta1` is the momentum of ``sgd``."""
+
+    learning_rate: Schedule
+    kind: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    beta1: float = 0.0
+    beta2: Schedule = field(default_factory=lambda: constant(0.99))
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that one training needs besides data and device: a recipe made concrete for a setting."""
+
+    task: Task
+    objective: Objective
+    generator: OptimiserSettings
+    discriminator: OptimiserSettings
+    batch_items: int
+    ema_halflife_items: Schedule
+    discriminator_steps: int = 1  # updates of the discriminator per update of the generator, each on items of its own
+    accumulate: int = 1  # micro-batches that make one batch
+    reuse_fakes: bool = True  # the generator's turn judges the fakes of the discriminator's turn again
+    joint_verdicts: bool = False  # one pass over real and fake together; right only where no layer mixes items
+    notes: Mapping[str, Any] = field(default_factory=dict)  # what the recipe chose, for people to read

@@ -1,0 +1,58 @@
+"""What can go wrong through no fault of the program, each with the exit status of the command line.
+
+Each message is one line that says what was wrong, where (file, row, field), what is accepted and what to do.
+"""
+
+
+class GanlibError(Exception):
+    """The base of every error that a user can mend; the command line prints it without a traceback."""
+
+    exit_status = 70
+
+
+class UsageError(GanlibError, ValueError):
+    """An argument that cannot be used: an unknown recipe or option, a size out of range."""
+
+    exit_status = 2
+
+
+class DataError(GanlibError, ValueError):
+    """Data that cannot be used: wrong shape, non-finite values, no readable picture."""
+
+    exit_status = 65
+
+
+class MissingError(GanlibError, FileNotFoundError):
+    """A file or folder that is not there."""
+
+    exit_status = 66
+
+
+class DivergedError(GanlibError, ArithmeticError):
+    """Training produced a value that is not finite."""
+
+    exit_status = 70
+
+
+class WriteError(GanlibError, OSError):
+    """A file that could not be written: disk full, no permission."""
+
+    exit_status = 74
+
+
+class BusyError(GanlibError, RuntimeError):
+    """Another process works on the same run folder."""
+
+    exit_status = 75
+
+
+class DamagedError(GanlibError, OSError):
+    """A saved file whose content is not what was written."""
+
+    exit_status = 65
+
+
+class RunError(GanlibError, ValueError):
+    """A run folder that does not fit: other data, another recipe, a newer version of ganlib."""
+
+    exit_status = 78

@@ -1,0 +1,66 @@
+"""A recipe: a plain typed function of a setting, with its options filled in. Free of torch, for quick ``--help``."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+
+if TYPE_CHECKING:
+    from ganlib.core import Plan, Spec
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a recipe adapts to: the items, how many there are, the device, and the time that is given."""
+
+    spec: "Spec"
+    num_items: int
+    device: str  # "cpu", "cuda" or "mps"
+    budget_seconds: float | None = None  # of wall time; None where the budget is in items or unlimited
+    budget_items: int | None = None
+    conditional: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe function with its options: complete, comparable, and written to JSON as name and options."""
+
+    function: "Callable[..., Plan]"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring: what it is, and the paper."""
+        return (self.function.__doc__ or "").strip().splitlines()[0]
+
+    def plan(self, setting: Setting) -> "Plan":
+        """The live objects for one training."""
+        return self.function(setting, **self.options)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "options": dict(self.options)}
+
+
+def recipe(function: "Callable[Concatenate[Setting, P], Plan]") -> Callable[P, Recipe]:
+    """Turn ``f(setting, *, option=…) -> Plan`` into ``f(*, option=…) -> Recipe``, same options, same docstring."""
+    signature = inspect.signature(function)
+    options = list(signature.parameters.values())[1:]
+    if any(option.kind is not inspect.Parameter.KEYWORD_ONLY for option in options):
+        raise TypeError(f"the options of recipe {function.__name__} must be keyword-only")
+
+    @functools.wraps(function)
+    def with_options(*args: P.args, **kwargs: P.kwargs) -> Recipe:
+        bound = visible.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return Recipe(function, dict(bound.arguments))
+
+    visible = signature.replace(parameters=options, return_annotation=Recipe)
+    with_options.__signature__ = visible  # type: ignore[attr-defined]
+    return with_options
