@@ -105,14 +105,19 @@ class AdversarialLoss(ABC):
 class Penalty(ABC):
     """A regulariser of the discriminator, differentiated to the raw data."""
 
-    needs_gradient: ClassVar[bool] = True
-    """True where it differentiates the verdicts to ``pair.real`` or ``pair.fake`` (double backward)."""
+    @property
+    @abstractmethod
+    def double_backward(self) -> bool:
+        """True where the value holds a derivative of the discriminator, so that its gradient differentiates twice."""
 
     @abstractmethod
     def __call__(
         self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator
     ) -> Float[Tensor, ""]:
-        """Its value, a mean over the batch. `real` and `fake` are the verdicts on ``pair.real`` and ``pair.fake``."""
+        """Its value, a mean over the batch. `real` and `fake` are the verdicts on ``pair.real`` and ``pair.fake``.
+
+        Where :attr:`double_backward` is True those two require a gradient, and nothing runs compiled or in bfloat16.
+        """
 
 
 class Constraint(ABC):
@@ -126,6 +131,9 @@ class Constraint(ABC):
 class Task(ABC):
     """Which networks, what is real and what is fake under which condition, and how to sample."""
 
+    generator_sees_real: ClassVar[bool] = False
+    """True where :meth:`generator_terms` looks at the verdict on the real items."""
+
     @abstractmethod
     def networks(self) -> tuple[nn.Module, nn.Module | None]:
         """A new generator and discriminator; no discriminator for a comparator without an adversary."""
@@ -135,11 +143,11 @@ class Task(ABC):
         """The batch together with all that the task draws at random, so that :meth:`pair` is a pure function."""
 
     @abstractmethod
-    def pair(self, generator: nn.Module, batch: Batch) -> Pair:
+    def pair(self, generator: Callable[..., Tensor], batch: Batch) -> Pair:
         """What is real and what is fake."""
 
     @abstractmethod
-    def sample(self, generator: nn.Module, latent: Tensor, condition: Condition) -> Tensor:
+    def sample(self, generator: Callable[..., Tensor], latent: Tensor, condition: Condition) -> Tensor:
         """Items for given latents and conditions, in the numbers of the networks."""
 
     @abstractmethod
@@ -200,6 +208,7 @@ class Plan:
     discriminator: OptimiserSettings
     batch_items: int
     ema_halflife_items: Schedule
+    items: int  # worth seeing where no budget is given
     discriminator_steps: int = 1  # updates of the discriminator per update of the generator, each on items of its own
     accumulate: int = 1  # micro-batches that make one batch
     reuse_fakes: bool = True  # the generator's turn judges the fakes of the discriminator's turn again

@@ -1,34 +1,48 @@
 """Files that are either whole or absent: temporary name, fsync, rename."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ganlib.errors import DamagedError, WriteError
+from ganlib.errors import DamagedError, GanlibError, WriteError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-def _advice(error: OSError) -> str:
-    if error.errno == 28:
-        return "the disk is full; free some space and run the same command again"
-    if error.errno in (1, 13, 30):
+def free_bytes(path: Path) -> int:
+    """Free space of the disk that holds `path`, or would hold it."""
+    folder = Path(path).absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _advice(error: OSError, path: Path, needed_bytes: int | None) -> str:
+    if error.errno in _FULL:
+        space = f"it needs {needed_bytes} bytes, " if needed_bytes is not None else ""
+        return f"{space}{free_bytes(path)} bytes are free; free some space and run the same command again"
+    if error.errno in (errno.EPERM, errno.EACCES, errno.EROFS):
         return "it may not be written; choose another folder or change its permissions"
-    return "nothing was changed; mend the cause and run the same command again"
+    return "nothing that was there is lost; mend the cause and run the same command again"
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path, needed_bytes: int | None = None) -> Iterator[None]:
     """Turn an ``OSError`` met while writing `path` into a :class:`WriteError` that says what to do."""
     try:
         yield
-    except WriteError:
+    except GanlibError:
         raise
     except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror or error}; {_advice(error)}") from error
+        advice = _advice(error, path, needed_bytes)
+        raise WriteError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -42,9 +56,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sync_file(path: Path) -> None:
-    """Make the content of `path` durable."""
-    with open(path, "rb+") as file:
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that is not there yet, and make its content durable; its name is not, until its folder is synced.
+
+    Its mode follows the umask; `tempfile` would make it 0600, and asking for the umask sets it for every thread.
+    """
+    with open(path, "xb") as file:
+        file.write(content)
+        file.flush()
         os.fsync(file.fileno())
 
 
@@ -54,27 +73,17 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises :class:`WriteError` with the cause and the remedy; the temporary file does not stay behind.
     """
     path = Path(path)
-    with explained(path):
+    with explained(path, len(content)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".tmp-{path.name}-")
+        temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
+            write_new(temporary, content)
+            os.replace(temporary, path)
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
             raise
         sync_folder(path.parent)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -86,7 +95,7 @@ def read_json(path: Path) -> Any:
     """Read JSON; raises :class:`DamagedError` that names the file and the place where it stops being JSON."""
     try:
         return json.loads(Path(path).read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, or a number of 4300 digits
         raise DamagedError(f"{path} is not valid JSON ({error}); restore it or delete the folder it is in") from error
 
 

@@ -23,6 +23,11 @@ class Setting:
     budget_items: int | None = None
     conditional: bool = False
 
+    @property
+    def num_classes(self) -> int:
+        """How many classes the networks tell apart; 0 for an unconditional recipe."""
+        return len(self.spec.classes) if self.conditional else 0
+
 
 @dataclass(frozen=True)
 class Recipe:

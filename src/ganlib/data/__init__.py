@@ -1,0 +1,7 @@
+"""Data: from what people have to batches of tensors, and back to pictures."""
+
+from ganlib.data.codec import decode, encode, pictures
+from ganlib.data.dataset import Data
+from ganlib.data.load import load
+
+__all__ = ["Data", "decode", "encode", "load", "pictures"]

@@ -1,0 +1,136 @@
+"""Items with their labels and what they are: the one thing that the data layer hands over."""
+
+import hashlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Int64, Integer, Shaped
+
+from ganlib.core import Batch, Spec
+from ganlib.data.codec import encode
+from ganlib.data.order import positions, prefetch
+from ganlib.errors import UsageError
+
+HASHED_BYTES = 64 * 2**20
+"""Up to this size all content goes into the fingerprint; of more, as much in evenly spaced items."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A set of items in memory or in a memory-mapped file.
+
+    `items` is the store, [rows, *spec.shape], channels first, in the owner's numbers. `index` says which rows of the
+    store are this data (None: all), so that a split copies nothing; read items through :meth:`take`. `labels` has one
+    class number per item of this data. `unreadable` lists what was left out, by name and reason.
+    """
+
+    items: np.ndarray
+    labels: np.ndarray | None
+    spec: Spec
+    source: str
+    unreadable: tuple[tuple[str, str], ...] = ()
+    index: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.items if self.index is None else self.index)
+
+    @property
+    def memory_mapped(self) -> bool:
+        """Whether the items lie in a file rather than in memory."""
+        store: Any = self.items
+        while store is not None and not isinstance(store, np.memmap):
+            store = store.base if isinstance(store, np.ndarray) else None
+        return store is not None
+
+    def take(self, indices: Integer[np.ndarray, " batch"]) -> Shaped[np.ndarray, "batch *item"]:
+        """A copy of the items with these numbers, as they are stored: the owner's numbers, channels first."""
+        return self.items.take(indices if self.index is None else self.index[indices], axis=0)
+
+    def batch(self, indices: Integer[np.ndarray, " batch"]) -> Batch:
+        """The items with these numbers, in the numbers of the networks, and their labels if there are any."""
+        batch = {"real": encode(self.spec, self.take(indices))}
+        if self.labels is not None:
+            batch["label"] = torch.from_numpy(self.labels[indices])
+        return batch
+
+    def batches(self, num_items: int, seed: int, items_seen: int) -> Iterator[Batch]:
+        """Endless batches of `num_items`, shuffled anew each epoch.
+
+        The order is a pure function of the seed and of how many items were seen: starting at `items_seen` equals
+        continuing there. Memory-mapped items are read ahead by a thread, which ends when the iterator is closed.
+        Raises :class:`UsageError` for a batch of nothing, a negative seed or no items.
+        """
+        if num_items < 1 or seed < 0 or items_seen < 0 or not len(self):
+            raise UsageError(
+                f"cannot make batches of {num_items} from {len(self)} items with seed {seed} after {items_seen} items; "
+                "there must be items, a batch of at least 1, and neither seed nor items seen below 0"
+            )
+        made = self._batches(num_items, seed, items_seen)
+        return prefetch(made) if self.memory_mapped else made
+
+    def _batches(self, num_items: int, seed: int, items_seen: int) -> Generator[Batch, None, None]:
+        for indices in positions(len(self), num_items, seed, items_seen):
+            yield self.batch(indices)
+
+    def subset(self, indices: Integer[np.ndarray, " chosen"]) -> "Data":
+        """The items with these numbers, in this order, as a data set of their own; nothing is copied."""
+        rows = np.asarray(indices if self.index is None else self.index[indices], np.int64)
+        return replace(self, index=rows, labels=None if self.labels is None else self.labels[indices])
+
+    def split(self, num_validation: int, seed: int) -> tuple["Data", "Data"]:
+        """The rest, and `num_validation` items drawn at random; each class gives its share where there are classes.
+
+        Both parts keep the order of the items. Raises :class:`UsageError` where fewer than 2 items would be left.
+        """
+        if not 0 <= num_validation <= len(self) - 2:
+            raise UsageError(
+                f"cannot hold out {num_validation} of {len(self)} items; "
+                f"choose from 0 to {max(len(self) - 2, 0)}, so that 2 are left to train on"
+            )
+        rng = np.random.default_rng(seed)
+        if self.labels is None:
+            chosen = rng.permutation(len(self))[:num_validation]
+        else:
+            shares = _shares(np.bincount(self.labels, minlength=len(self.spec.classes)), num_validation)
+            members = (np.flatnonzero(self.labels == label) for label in range(len(shares)))
+            parts = [rng.permutation(group)[:share] for group, share in zip(members, shares, strict=True)]
+            chosen = np.concatenate(parts)
+        held_out = np.zeros(len(self), bool)
+        held_out[chosen] = True
+        return self.subset(np.flatnonzero(~held_out)), self.subset(np.flatnonzero(held_out))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells this data from other data: count, shape, dtype, classes, label counts and a SHA-256."""
+        labels = self.labels
+        num_bytes_each = max(int(np.prod(self.spec.shape)) * self.items.dtype.itemsize, 1)
+        num_hashed = min(len(self), max(HASHED_BYTES // num_bytes_each, 1))
+        chosen = np.arange(num_hashed, dtype=np.int64) * len(self) // max(num_hashed, 1)
+        content = hashlib.sha256(f"{len(self)} {self.spec.shape} {self.items.dtype.str}".encode())
+        step = max(2**22 // num_bytes_each, 1)
+        for start in range(0, num_hashed, step):
+            content.update(np.ascontiguousarray(self.take(chosen[start : start + step])).data)
+        if labels is not None:
+            content.update(np.ascontiguousarray(labels, np.int64).data)
+        return {
+            "count": len(self),
+            "shape": list(self.spec.shape),
+            "dtype": self.spec.dtype,
+            "classes": list(self.spec.classes),
+            "label_counts": None if labels is None else np.bincount(labels, minlength=len(self.spec.classes)).tolist(),
+            "sha256": content.hexdigest(),
+        }
+
+
+def _shares(counts: Int64[np.ndarray, " classes"], num_wanted: int) -> Int64[np.ndarray, " classes"]:
+    """How many of each class make `num_wanted`, by largest remainder; the last item of a class goes last."""
+    exact = counts * (num_wanted / counts.sum())
+    shares = np.floor(exact).astype(np.int64)
+    for _ in range(num_wanted - int(shares.sum())):
+        room = counts - shares
+        best = np.lexsort((-(exact - shares), room <= 1, room <= 0))[0]
+        shares[best] += 1
+    return shares

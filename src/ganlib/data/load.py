@@ -1,0 +1,200 @@
+"""One door for all data: a folder, a file, arrays, pictures, a data set object, or the embedded digits."""
+
+import difflib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
+
+from ganlib.data import binaries, folders, packed
+from ganlib.data.arrays import as_array, from_array
+from ganlib.data.dataset import Data
+from ganlib.data.gather import Gathering, gather
+from ganlib.data.store import Options
+from ganlib.errors import DataError, MissingError, UsageError
+
+_ACCEPTED = (
+    "the path of a folder of pictures, of a .zip, .npz, .npy, IDX or CIFAR .bin file, an array, a tensor, "
+    "a list of arrays or pictures, a torch Dataset, a Hugging Face Dataset, or 'digits'"
+)
+
+
+def load(
+    source: object,
+    labels: object = None,
+    *,
+    size: tuple[int, int] | int | None = None,
+    split: str = "train",
+    cache: Path | str | None = None,
+    memory_bytes: int | None = None,
+) -> Data:
+    """Read items, and their labels where the source has them or `labels` are given, one per item in sorted order.
+
+    `size` is (height, width), or one number for a square; images are cut to that aspect ratio and resized.
+    `split` chooses among the parts of a published data set ("train" or "test"). Items beyond `memory_bytes` (default:
+    half of the free memory) go to a file in `cache` (default: where temporary files go), or stay in their .npy file.
+    Raises :class:`MissingError` for a path that is not there, :class:`UsageError` for a source or option of another
+    kind, and :class:`DataError` for content that cannot be used.
+    """
+    options = Options(_size(size), split, None if cache is None else Path(cache), memory_bytes)
+    if isinstance(source, Data):
+        if labels is not None or size is not None:
+            raise UsageError("this data is loaded already; give labels and size where it is loaded first")
+        return source
+    if isinstance(source, str) and source == "digits":
+        return _digits(labels, options)
+    if isinstance(source, str | Path):
+        return _path(source, labels, options)
+    if isinstance(source, Dataset) or (hasattr(source, "features") and hasattr(source, "column_names")):
+        return _dataset(source, labels, options)
+    if isinstance(source, list | tuple):
+        return _items(source, labels, "the list", options, isinstance(next(iter(source), None), Tensor))
+    if isinstance(source, Tensor | np.ndarray) or hasattr(source, "__array__"):
+        return from_array(as_array(source), labels, "the array", options, isinstance(source, Tensor))
+    raise UsageError(f"cannot read data from {type(source).__name__}; accepted are {_ACCEPTED}")
+
+
+def _size(size: tuple[int, int] | int | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    both = (size, size) if isinstance(size, int) else tuple(size)
+    if len(both) != 2 or not all(isinstance(side, int) and 1 <= side <= 8192 for side in both):
+        raise UsageError(f"size={size!r}; accepted is one number of pixels or (height, width), each from 1 to 8192")
+    return both[0], both[1]
+
+
+def _digits(labels: object, options: Options) -> Data:
+    """The handwritten digits that come with the package, 1,797 of 8 x 8 pixels: see DIGITS.md."""
+    if options.split != "train":
+        raise UsageError(f"digits has no split {options.split!r}; hold some out with data.split(300, seed=0)")
+    with resources.files("ganlib.data").joinpath("digits.npz").open("rb") as file, np.load(file) as stored:
+        return from_array(stored["images"], stored["labels"] if labels is None else labels, "digits", options)
+
+
+def _path(source: str | Path, labels: object, options: Options) -> Data:
+    if not str(source) or "\0" in str(source):
+        raise UsageError(f"{str(source)!r} is not a path; accepted are {_ACCEPTED}")
+    path = Path(source).expanduser()
+    try:
+        if path.is_dir():
+            return _folder(path, labels, options)
+        if path.is_file():
+            return _file(path, labels, options)
+        exists = path.exists()
+    except OSError as error:
+        if isinstance(error, MissingError):
+            raise
+        if not isinstance(error, PermissionError):
+            raise DataError(f"{path} cannot be read: {error.strerror or error}; check the disk or the name") from error
+        raise DataError(f"{path} may not be read; change its permissions or run as its owner") from error
+    if exists:
+        raise DataError(f"{path} is neither a file nor a folder; accepted are {_ACCEPTED}")
+    raise MissingError(f"{path} does not exist{_nearest(path)}; accepted are {_ACCEPTED}")
+
+
+def _nearest(path: Path) -> str:
+    """Names like the missing one that do exist, as the middle of a sentence."""
+    parent, wanted = path.parent, path.name
+    while not parent.is_dir() and parent != parent.parent:
+        parent, wanted = parent.parent, parent.name
+    names = ["digits"] if len(path.parts) == 1 else []
+    try:
+        names += sorted(folders.printable(entry.name) for entry in parent.iterdir() if not entry.name.startswith("."))
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(wanted, names, 3, 0.5)
+    where = "" if parent == Path() else f" in {parent}"
+    return (
+        f"; the nearest names{where} are {', '.join(close)}" if close else f"; nothing like {wanted!r} is there{where}"
+    )
+
+
+def _folder(path: Path, labels: object, options: Options) -> Data:
+    unlisted: list[tuple[str, str]] = []
+    names = folders.files_below(path, unlisted)
+    top = [name for name in names if "/" not in name]
+    if images := binaries.idx_images(top):
+        return binaries.from_idx_folder(path, images, labels, options)
+    if batches := binaries.cifar_batches(path, top):
+        return binaries.from_cifar(path, binaries.cifar_of_split(path, batches, options.split), labels, options)
+    archives = [name for name in top if name.endswith(".npz")]
+    if archives and not any(Path(name).suffix.lower() in folders.SUFFIXES for name in names):
+        return packed.from_npz(packed.npz_of_split(path, archives, options.split), labels, options)
+    pictures = folders.from_folder(path, names, labels, options)
+    pictures.unreadable.extend(unlisted)
+    return gather(pictures, options)
+
+
+def _file(path: Path, labels: object, options: Options) -> Data:
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return packed.from_npz(path, labels, options)
+    if suffix == ".npy":
+        return packed.from_npy(path, labels, options)
+    if suffix == ".zip":
+        return folders.from_zip(path, labels, options)
+    with open(path, "rb") as file:
+        magic = file.read(4)
+    if magic[:3] == b"\0\0\x08" or suffix == ".gz" or "idx" in path.name:
+        return binaries.from_idx(path, labels, options)
+    if binaries.cifar_batches(path.parent, [path.name]):
+        return binaries.from_cifar(path.parent, [path.name], labels, options)
+    if suffix in folders.SUFFIXES:
+        raise DataError(f"{path} is one picture; at least 2 are needed to learn from: pass the folder they are in")
+    raise DataError(f"{path} is of a kind that is not read; accepted are {_ACCEPTED}")
+
+
+def _items(items: Sequence[Any], labels: object, source: str, options: Options, torch_order: bool) -> Data:
+    """Items one by one: all Pillow pictures, or all arrays of one shape."""
+    if len(items) < 2:
+        raise DataError(f"{source} has {len(items)} items; at least 2 are needed to learn from")
+    if all(isinstance(item, Image.Image) for item in items):
+        names = [f"picture {number}" for number in range(len(items))]
+        # One thread: the same object may be in the list twice, and Pillow reads its file on first use.
+        return gather(Gathering(source, names, items.__getitem__, labels, num_threads=1), options)
+    try:
+        arrays = [as_array(item) for item in items]
+        shapes = sorted({array.shape for array in arrays})
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{source} holds what is no array ({error}); accepted are {_ACCEPTED}") from error
+    if len(shapes) > 1:
+        raise DataError(f"the items of {source} have {len(shapes)} shapes, such as {shapes[:3]}; all must have one")
+    return from_array(np.stack(arrays), labels, source, options, torch_order)
+
+
+def _dataset(source: Any, labels: object, options: Options) -> Data:
+    """A map-style torch Dataset of items or (item, label), or a Hugging Face Dataset with an image column."""
+    name = f"the {type(source).__name__}"
+    if isinstance(source, IterableDataset) or not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
+        raise UsageError(f"{name} has no length or cannot be indexed; pass list(it), or a map-style Dataset")
+    if hasattr(source, "features") and hasattr(source, "column_names"):
+        return _hugging_face(source, labels, name, options)
+    rows = [source[number] for number in range(len(source))]
+    if rows and all(isinstance(row, tuple | list) and len(row) == 2 for row in rows):
+        labels = [as_array(row[1]).item() for row in rows] if labels is None else labels
+        rows = [row[0] for row in rows]
+    elif rows and all(isinstance(row, tuple | list) and len(row) == 1 for row in rows):
+        rows = [row[0] for row in rows]  # what TensorDataset gives for one tensor
+    return _items(rows, labels, name, options, bool(rows) and isinstance(rows[0], Tensor))
+
+
+def _hugging_face(source: Any, labels: object, name: str, options: Options) -> Data:
+    kinds = {column: type(source.features[column]).__name__ for column in source.column_names}
+    usual = ("image", "img", "picture", "pixel_values")
+    image = next((c for c, kind in kinds.items() if kind == "Image"), None) or next(
+        (c for c in usual if c in kinds), None
+    )
+    if image is None:
+        raise DataError(f"{name} has no image column among {', '.join(kinds)}; cast one to datasets.Image()")
+    label = next((c for c, kind in kinds.items() if kind == "ClassLabel"), "label" if "label" in kinds else None)
+    rows = [source[number] for number in range(len(source))]
+    if labels is None and label is not None:
+        numbers = [row[label] for row in rows]
+        names = getattr(source.features[label], "names", None)
+        labels = [names[number] for number in numbers] if names else numbers
+    return _items([row[image] for row in rows], labels, name, options, False)

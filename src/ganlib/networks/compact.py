@@ -1,0 +1,66 @@
+"""Small convolutional networks for minutes on a processor: the generator normalised, the discriminator not.
+
+The base grid and the doublings are those of :func:`ganlib.networks.parts.pyramid`: 7 x 7 twice doubled for 28 x 28.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ganlib.core import Verdict
+from ganlib.networks.parts import SLOPE, Projection, WithClass, crop, pad, pyramid
+
+
+class CompactGenerator(nn.Module):
+    """A linear layer to the base grid, transposed 4x4 convolutions with batch normalisation, one 3x3 to the item, tanh."""
+
+    def __init__(self, shape: Sequence[int], *, latent: int, width: int, num_classes: int = 0) -> None:
+        super().__init__()
+        channels, self.height, self.width = shape
+        doublings, *base = pyramid(self.height, self.width)
+        widths = [width * 2 ** min(doublings - stage, 3) for stage in range(doublings + 1)]
+        self.base = (widths[0], *base)
+        self.condition = WithClass(num_classes, latent)
+        self.linear = nn.Linear(latent + self.condition.width, widths[0] * base[0] * base[1], bias=False)
+        self.first = nn.BatchNorm2d(widths[0])
+        self.doublings = nn.ModuleList(
+            nn.Sequential(nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b))
+            for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.to_item = nn.Conv2d(widths[-1], channels, 3, 1, 1)
+
+    def forward(
+        self, latent: Float[Tensor, "batch latent"], labels: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        x = self.linear(self.condition(latent, labels)).unflatten(1, self.base)
+        x = F.leaky_relu(self.first(x.contiguous(memory_format=torch.channels_last)), SLOPE)
+        for doubling in self.doublings:
+            x = F.leaky_relu(doubling(x), SLOPE)
+        return crop(torch.tanh(self.to_item(x)), self.height, self.width)
+
+
+class CompactDiscriminator(nn.Module):
+    """Strided 4x4 convolutions with leaky rectifiers, no normalisation, a linear head over the base grid."""
+
+    def __init__(self, shape: Sequence[int], *, width: int, num_classes: int = 0) -> None:
+        super().__init__()
+        channels, height, breadth = shape
+        doublings, base_height, base_width = pyramid(height, breadth)
+        self.size = (base_height * 2**doublings, base_width * 2**doublings)
+        widths = [width * 2 ** min(stage, 3) for stage in range(doublings + 1)]
+        self.from_item = nn.Conv2d(channels, widths[0], 3, 1, 1)
+        self.halvings = nn.ModuleList(
+            nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.head = Projection(widths[-1] * base_height * base_width, num_classes)
+
+    def forward(
+        self, items: Float[Tensor, "batch channels height width"], labels: Int[Tensor, " batch"] | None = None
+    ) -> Verdict:
+        x = F.leaky_relu(self.from_item(pad(items, *self.size)), SLOPE)
+        for halving in self.halvings:
+            x = F.leaky_relu(halving(x), SLOPE)
+        return Verdict((self.head(x.flatten(1), labels),), (x,))

@@ -1,0 +1,119 @@
+"""Regularisers of the discriminator. Usable alone.
+
+An item's logit is the mean over its heads and patches; ∇ is the derivative to the raw item, and ‖·‖² sums over all its
+numbers, so that no value depends on the size of the batch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ganlib.core import Constraint, Judge, Pair, Penalty, Verdict
+
+Scalar = Float[Tensor, ""]
+
+
+def item_logits(verdict: Verdict) -> Float[Tensor, " batch"]:
+    """One logit per item: the mean over heads of the mean over patches."""
+    return torch.stack([logits.flatten(1).mean(1) if logits.ndim > 1 else logits for logits in verdict.logits]).mean(0)
+
+
+def squared_gradient(logits: Float[Tensor, " batch"], items: Float[Tensor, "batch *item"]) -> Float[Tensor, " batch"]:
+    """‖∂ logits / ∂ items‖², per item; differentiable. Right where no layer of the discriminator mixes items."""
+    (gradient,) = torch.autograd.grad(logits.sum(), items, create_graph=True)
+    return gradient.flatten(1).square().sum(1)
+
+
+def squared_difference(
+    judge: Judge, items: Tensor, logits: Float[Tensor, " batch"], sigma: float, rng: torch.Generator
+) -> Float[Tensor, " batch"]:
+    """((D(x+σε) - D(x)) / σ)² with ε ~ N(0, I): its mean over ε is ‖∇D(x)‖² + O(σ²). Lin et al. 2025, arXiv:2501.08316.
+
+    It needs no second derivative. In bfloat16 the difference of two logits would be rounding, so `judge` runs in float32.
+    """
+    noise = torch.randn(items.shape, generator=rng, device=items.device, dtype=items.dtype)
+    return ((item_logits(judge(items.detach() + sigma * noise)) - logits) / sigma).square()
+
+
+@dataclass(frozen=True)
+class R1(Penalty):
+    """½ E‖∇D(x)‖² on real items; weight it by γ. Mescheder et al. 2018, arXiv:1801.04406.
+
+    Exact by double backward, or by finite difference where `sigma` is given.
+    """
+
+    sigma: float | None = None
+
+    @property
+    def double_backward(self) -> bool:
+        return self.sigma is None
+
+    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator) -> Scalar:
+        if self.sigma is None:
+            return 0.5 * squared_gradient(item_logits(real), pair.real).mean()
+        return 0.5 * squared_difference(judge, pair.real, item_logits(real), self.sigma, rng).mean()
+
+
+@dataclass(frozen=True)
+class R2(Penalty):
+    """½ E‖∇D(G(z))‖² on fake items; weight it by γ. Mescheder et al. 2018, arXiv:1801.04406."""
+
+    sigma: float | None = None
+
+    @property
+    def double_backward(self) -> bool:
+        return self.sigma is None
+
+    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator) -> Scalar:
+        if self.sigma is None:
+            return 0.5 * squared_gradient(item_logits(fake), pair.fake).mean()
+        return 0.5 * squared_difference(judge, pair.fake, item_logits(fake), self.sigma, rng).mean()
+
+
+def _unit_slope(judge: Judge, items: Tensor) -> Scalar:
+    items = items.detach().requires_grad_()
+    squared = squared_gradient(item_logits(judge(items)), items)
+    # The derivative of a root is infinite at zero, where a new or dead discriminator may be.
+    return ((squared + 1e-12).sqrt() - 1).square().mean()
+
+
+@dataclass(frozen=True)
+class GradientPenalty(Penalty):
+    """E(‖∇D(x̂)‖-1)², x̂ uniform on the line between a real and a fake item; λ = 10. Gulrajani et al. 2017, arXiv:1704.00028."""
+
+    @property
+    def double_backward(self) -> bool:
+        return True
+
+    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator) -> Scalar:
+        shape = (len(pair.real), *[1] * (pair.real.ndim - 1))
+        share = torch.rand(shape, generator=rng, device=pair.real.device)
+        return _unit_slope(judge, torch.lerp(pair.real.detach(), pair.fake.detach(), share))
+
+
+@dataclass(frozen=True)
+class Dragan(Penalty):
+    """E(‖∇D(x+δ)‖-1)², δ = ½ std(x) U[0, 1) around real items; λ = 10. Kodali et al. 2017, arXiv:1705.07215."""
+
+    @property
+    def double_backward(self) -> bool:
+        return True
+
+    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator) -> Scalar:
+        items = pair.real.detach()
+        noise = torch.rand(items.shape, generator=rng, device=items.device)
+        return _unit_slope(judge, items + 0.5 * items.std(correction=0) * noise)
+
+
+@dataclass(frozen=True)
+class ClipWeights(Constraint):
+    """|w| <= bound for every weight of the discriminator. Arjovsky et al. 2017, arXiv:1701.07875, bound 0.01."""
+
+    bound: float = 0.01
+
+    @torch.no_grad()
+    def __call__(self, discriminator: nn.Module) -> None:
+        for weight in discriminator.parameters():
+            weight.clamp_(-self.bound, self.bound)

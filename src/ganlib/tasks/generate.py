@@ -1,0 +1,34 @@
+"""Drawing items from nothing but a latent, and a class where there are classes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ganlib.core import Batch, Condition, Pair, Task
+
+
+@dataclass(frozen=True)
+class Generate(Task):
+    """Real: the data. Fake: the generator's, of the class of the real item beside it, so that a pair shares its condition."""
+
+    make_generator: Callable[[], nn.Module]
+    make_discriminator: Callable[[], nn.Module]
+    latent_width: int
+
+    def networks(self) -> tuple[nn.Module, nn.Module]:
+        return self.make_generator(), self.make_discriminator()
+
+    def latent(self, num_items: int, rng: torch.Generator) -> Tensor:
+        return torch.randn(num_items, self.latent_width, generator=rng, device=rng.device)
+
+    def draw(self, batch: Batch, rng: torch.Generator) -> Batch:
+        return {**batch, "latent": self.latent(len(batch["real"]), rng)}
+
+    def pair(self, generator: Callable[..., Tensor], batch: Batch) -> Pair:
+        label = batch.get("label")
+        return Pair(batch["real"], generator(batch["latent"], label), label)
+
+    def sample(self, generator: Callable[..., Tensor], latent: Tensor, condition: Condition) -> Tensor:
+        return generator(latent, condition)

@@ -1,0 +1,72 @@
+"""Where and how a training computes: device, number format, compilation, randomness."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ganlib.core import Batch
+from ganlib.errors import UsageError
+
+
+def choose_device(device: str) -> str:
+    """``auto`` is CUDA where there is one, else Apple's MPS, else the CPU. Raises UsageError for what is not there."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    if not there.get(device.split(":")[0], False):
+        names = ", ".join(name for name, present in there.items() if present)
+        raise UsageError(f"device {device!r} is not on this machine; it has {names} (or pass auto)")
+    return device
+
+
+def seed_of(seed: int, purpose: str, position: int) -> int:
+    """A 63-bit seed that is a function of its arguments alone, so that resuming needs no saved generator."""
+    key = f"{seed}/{purpose}/{position}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Device, number format and compilation of one training. Give ``device`` as :func:`choose_device` returned it."""
+
+    device: str = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compiled: bool = False
+    rank: int = 0
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """The module on the device, four-dimensional weights channels-last: convolutions then need no reordering."""
+        return module.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def move(self, batch: Batch) -> Batch:
+        """The batch on the device, pictures channels-last."""
+        return {name: self._move(tensor) for name, tensor in batch.items()}
+
+    def _move(self, tensor: Tensor) -> Tensor:
+        tensor = tensor.to(self.device, non_blocking=True)
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+    def compile(self, module: nn.Module) -> Callable[..., Any]:
+        """The compiled form of a module where asked for; the module itself keeps its names and stays usable."""
+        return torch.compile(module) if self.compiled else module
+
+    def autocast(self, enabled: bool = True) -> torch.autocast:
+        """bfloat16 where asked for. Weights, optimiser and penalties stay in float32."""
+        return torch.autocast(
+            self.device.split(":")[0], torch.bfloat16, enabled=enabled and self.precision == "bfloat16"
+        )
+
+    @contextlib.contextmanager
+    def randomness(self, seed: int, items_seen: int) -> Iterator[torch.Generator]:
+        """A generator for this step; the global one, which dropout draws from, is seeded too and then put back."""
+        number = seed_of(seed, f"step/{self.rank}", items_seen)
+        rng = torch.Generator(self.device).manual_seed(number)
+        cuda = [torch.device(self.device)] if self.device.startswith("cuda") else []
+        with torch.random.fork_rng(devices=cuda, device_type="cuda" if cuda else "cpu"):
+            torch.manual_seed(number)
+            yield rng

@@ -1,0 +1,150 @@
+"""All that changes while training, and its form on disk."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ganlib.core import OptimiserSettings, Plan, Schedule
+from ganlib.errors import RunError
+from ganlib.training.runtime import Runtime, seed_of
+
+
+@dataclass
+class Mean:
+    """A running mean of named scalars, kept as tensors so that a step never waits for the device."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        for name, value in terms.items():
+            value = value.detach().double() if value.device.type != "mps" else value.detach()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call, by name."""
+        means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
+
+
+@dataclass
+class State:
+    """The networks, the moving average of the generator, the optimisers, and how far the training is."""
+
+    generator: nn.Module
+    discriminator: nn.Module | None
+    average: nn.Module
+    generator_optimiser: Optimizer
+    discriminator_optimiser: Optimizer | None
+    items_seen: int
+    total_items: int
+    call_generator: Callable[..., Any]  # the same networks as training calls them: compiled where asked for
+    call_discriminator: Callable[..., Any] | None
+    mean: Mean = field(default_factory=Mean)
+
+    def now(self, schedule: Schedule) -> float:
+        """The present value of a schedule."""
+        return schedule(self.items_seen, self.total_items)
+
+
+def make_optimiser(settings: OptimiserSettings, network: nn.Module, device: str) -> Optimizer:
+    """The optimiser with its numbers at the start; fused where the device has it: one pass over all weights."""
+    rate, betas = settings.learning_rate(0, 1), (float(settings.beta1), float(settings.beta2(0, 1)))
+    fused, weights = device.split(":")[0] in ("cpu", "cuda"), list(network.parameters())
+    match settings.kind:
+        case "adam":
+            return torch.optim.Adam(weights, rate, betas, settings.epsilon, settings.weight_decay, fused=fused)
+        case "adamw":
+            return torch.optim.AdamW(weights, rate, betas, settings.epsilon, settings.weight_decay, fused=fused)
+        case "sgd":
+            return torch.optim.SGD(weights, rate, settings.beta1, weight_decay=settings.weight_decay, fused=fused)
+        case "rmsprop":
+            return torch.optim.RMSprop(weights, rate, eps=settings.epsilon, weight_decay=settings.weight_decay)
+
+
+def create(plan: Plan, runtime: Runtime, seed: int, total_items: int) -> State:
+    """A new state; the weights at the start are a function of the seed alone, on every device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "weights", 0))
+        generator, discriminator = plan.task.networks()
+    generator = runtime.place(generator)
+    discriminator = runtime.place(discriminator) if discriminator is not None else None
+    average = copy.deepcopy(generator).eval().requires_grad_(False)
+    return State(
+        generator,
+        discriminator,
+        average,
+        make_optimiser(plan.generator, generator, runtime.device),
+        make_optimiser(plan.discriminator, discriminator, runtime.device) if discriminator is not None else None,
+        items_seen=0,
+        total_items=total_items,
+        call_generator=runtime.compile(generator),
+        call_discriminator=runtime.compile(discriminator) if discriminator is not None else None,
+    )
+
+
+def _modules(state: State) -> dict[str, nn.Module]:
+    found = {"generator": state.generator, "average": state.average, "discriminator": state.discriminator}
+    return {name: module for name, module in found.items() if module is not None}
+
+
+def _optimisers(state: State) -> dict[str, Optimizer]:
+    found = {"generator": state.generator_optimiser, "discriminator": state.discriminator_optimiser}
+    return {name: optimiser for name, optimiser in found.items() if optimiser is not None}
+
+
+def to_tensors(state: State) -> dict[str, dict[str, Tensor]]:
+    """All tensors of the state by file and name."""
+    files = {name: dict(module.state_dict()) for name, module in _modules(state).items()}
+    for name, optimiser in _optimisers(state).items():
+        files[f"{name}_optimiser"] = {
+            f"{index}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
+            for index, numbers in optimiser.state_dict()["state"].items()
+            for key, value in numbers.items()
+        }
+    if state.mean.sums:
+        files["mean"] = dict(state.mean.sums)
+    return files
+
+
+def to_facts(state: State) -> dict[str, Any]:
+    """All of the state that is not a tensor."""
+    return {"items_seen": state.items_seen, "total_items": state.total_items, "mean_counts": state.mean.counts}
+
+
+def restore(state: State, tensors: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any]) -> None:
+    """Put saved tensors and facts back. Raises :class:`RunError` where names or shapes are not the state's own."""
+    for name, module in _modules(state).items():
+        load_weights(module, tensors.get(name, {}), name)
+    for name, optimiser in _optimisers(state).items():
+        numbers: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.get(f"{name}_optimiser", {}).items():
+            index, _, field_name = key.partition(".")
+            numbers.setdefault(int(index), {})[field_name] = value
+        groups = optimiser.state_dict()["param_groups"]
+        optimiser.load_state_dict({"state": numbers, "param_groups": groups})
+    state.items_seen, state.total_items = int(facts["items_seen"]), int(facts["total_items"])
+    device = next(state.generator.parameters()).device
+    state.mean = Mean(
+        {name: total.to(device) for name, total in tensors.get("mean", {}).items()}, dict(facts["mean_counts"])
+    )
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Load weights whose names and shapes must all be the module's own, else :class:`RunError` names the first that is not."""
+    own = module.state_dict()
+    for key in [*own, *tensors]:
+        if key not in tensors or key not in own or own[key].shape != tensors[key].shape:
+            found = tuple(tensors[key].shape) if key in tensors else "nothing"
+            expected = tuple(own[key].shape) if key in own else "nothing"
+            raise RunError(
+                f"the saved {name} does not fit: {key} is {found}, expected {expected}; was the recipe changed?"
+            )
+    module.load_state_dict(dict(tensors))

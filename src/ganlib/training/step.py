@@ -1,0 +1,233 @@
+"""The adversarial step: one turn of the discriminator, one of the generator. All tasks share it."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ganlib.core import Batch, Judge, Pair, Plan, Terms, Verdict, WeightedPenalty
+from ganlib.training.runtime import Runtime
+from ganlib.training.state import State
+
+
+def step(state: State, plan: Plan, batch: Batch, runtime: Runtime, seed: int) -> Terms:
+    """Update the discriminator `discriminator_steps` times and the generator once; return all terms, detached.
+
+    The log is the loss: the terms returned are those whose weighted sum was differentiated.
+    """
+    terms: Terms = {}
+    set_rates(state, plan)
+    with runtime.randomness(seed, state.items_seen) as rng:
+        parts = split(batch, plan.discriminator_steps)
+        step_number = state.items_seen // (plan.batch_items * plan.discriminator_steps)
+        pair: Pair | None = None
+        if state.discriminator is not None:
+            for turn, part in enumerate(parts):
+                due = due_penalties(plan, step_number * plan.discriminator_steps + turn)
+                reuse = plan.reuse_fakes and plan.accumulate == 1 and turn == len(parts) - 1
+                pair, terms_of_turn = discriminator_turn(state, plan, part, due, reuse, runtime, rng)
+                terms |= terms_of_turn
+        terms |= generator_turn(state, plan, parts[-1], pair, runtime, rng)
+    unknown = plan.objective.weights.keys() - {name.partition("/")[2] for name in terms}
+    if unknown:
+        raise KeyError(f"weights {sorted(unknown)} are for no term; this task has {sorted(terms)}")
+    update_average(state, plan)
+    state.items_seen += plan.batch_items * plan.discriminator_steps
+    return terms
+
+
+def discriminator_turn(
+    state: State,
+    plan: Plan,
+    batch: Batch,
+    due: Mapping[str, WeightedPenalty],
+    reuse: bool,
+    runtime: Runtime,
+    rng: torch.Generator,
+) -> tuple[Pair | None, Terms]:
+    """One update of the discriminator. Returns the last pair too, with its graph, where `reuse` asks for it."""
+    assert state.discriminator is not None and state.discriminator_optimiser is not None
+    total_of_terms: Terms = {}
+    pair = None
+    for part in split(plan.task.draw(batch, rng), plan.accumulate):
+        with torch.set_grad_enabled(reuse), runtime.autocast():
+            pair = plan.task.pair(state.call_generator, part)
+        terms = discriminator_terms(state, plan, detached(pair), due, runtime, rng)
+        weights = {name: state.now(item.weight) * item.every_steps for name, item in due.items()}
+        (weighted_sum(terms, weights | weights_now(state, plan)) / plan.accumulate).backward()
+        add_terms(total_of_terms, "discriminator", terms, plan.accumulate)
+    state.discriminator_optimiser.step()
+    state.discriminator_optimiser.zero_grad()
+    with torch.no_grad():
+        for constraint in plan.objective.constraints:
+            constraint(state.discriminator)
+    return (pair if reuse else None), total_of_terms
+
+
+def discriminator_terms(
+    state: State,
+    plan: Plan,
+    pair: Pair,
+    due: Mapping[str, WeightedPenalty],
+    runtime: Runtime,
+    rng: torch.Generator,
+) -> Terms:
+    """The adversarial term, each penalty that is due, and the task's own. A pass with penalties is float32 throughout."""
+    twice = any(item.penalty.double_backward for item in due.values())
+    if twice:
+        pair = Pair(pair.real.detach().requires_grad_(), pair.fake.requires_grad_(), pair.condition)
+    network = state.discriminator if twice else state.call_discriminator
+    assert network is not None
+    judge = make_judge(network, pair)
+    with runtime.autocast(enabled=not due):
+        real, fake = verdicts(network, pair, joint=plan.joint_verdicts and not due)
+    terms = {"adversarial": over_heads(plan.objective.loss.discriminator, real, fake)}
+    for name, item in due.items():
+        terms[name] = item.penalty(judge, pair, real, fake, rng)
+    return terms | plan.task.discriminator_terms(pair, real, fake)
+
+
+def generator_turn(
+    state: State, plan: Plan, batch: Batch, pair: Pair | None, runtime: Runtime, rng: torch.Generator
+) -> Terms:
+    """One update of the generator, against the discriminator as it is now, whose weights are frozen meanwhile."""
+    total_of_terms: Terms = {}
+    with frozen(state.discriminator):
+        parts = [batch] if pair is not None else split(plan.task.draw(batch, rng), plan.accumulate)
+        for part in parts:
+            with runtime.autocast():
+                this = plan.task.pair(state.call_generator, part) if pair is None else pair
+                terms = generator_terms(state.call_discriminator, plan, this)
+            (weighted_sum(terms, weights_now(state, plan)) / plan.accumulate).backward()
+            add_terms(total_of_terms, "generator", terms, plan.accumulate)
+    state.generator_optimiser.step()
+    state.generator_optimiser.zero_grad()
+    return total_of_terms
+
+
+def generator_terms(network: Callable[..., Verdict] | None, plan: Plan, pair: Pair) -> Terms:
+    """The adversarial term and the task's own; the real items are judged only where a term looks at them."""
+    if network is None:
+        return plan.task.generator_terms(pair, None, Verdict(()))
+    loss, real = plan.objective.loss, None
+    if loss.generator_sees_real or plan.task.generator_sees_real:
+        with torch.no_grad():
+            real = in_float32(network(pair.real, pair.condition))
+    fake = in_float32(network(pair.fake, pair.condition))
+    heads = real.logits if real is not None else (None,) * len(fake.logits)
+    losses = [loss.generator(r, f) for r, f in zip(heads, fake.logits, strict=True)]
+    return {"adversarial": torch.stack(losses).mean()} | plan.task.generator_terms(pair, real, fake)
+
+
+def verdicts(network: Callable[..., Verdict], pair: Pair, joint: bool) -> tuple[Verdict, Verdict]:
+    """The verdicts on real and fake, in one pass where `joint`."""
+    if not joint:
+        return in_float32(network(pair.real, pair.condition)), in_float32(network(pair.fake, pair.condition))
+    condition = torch.cat([pair.condition, pair.condition]) if pair.condition is not None else None
+    both = in_float32(network(torch.cat([pair.real, pair.fake]), condition))
+    halves = [
+        Verdict(
+            tuple(logits.chunk(2)[half] for logits in both.logits),
+            tuple(features.chunk(2)[half] for features in both.features),
+            both.classes.chunk(2)[half] if both.classes is not None else None,
+        )
+        for half in (0, 1)
+    ]
+    return halves[0], halves[1]
+
+
+def in_float32(verdict: Verdict) -> Verdict:
+    """Logits in float32: the losses are differences of them, and bfloat16 keeps only eight bits."""
+    return Verdict(tuple(logits.float() for logits in verdict.logits), verdict.features, verdict.classes)
+
+
+def make_judge(network: Callable[..., Verdict], pair: Pair) -> Judge:
+    """The network with the pair's condition filled in, for penalties, which differentiate to the raw data."""
+    return lambda items: in_float32(network(items, pair.condition))
+
+
+def over_heads(loss: Callable[[Tensor, Tensor], Tensor], real: Verdict, fake: Verdict) -> Tensor:
+    """The mean over heads of a loss of real and fake logits."""
+    return torch.stack([loss(r, f) for r, f in zip(real.logits, fake.logits, strict=True)]).mean()
+
+
+def due_penalties(plan: Plan, turn_number: int) -> dict[str, WeightedPenalty]:
+    """The penalties that this turn of the discriminator applies."""
+    return {name: item for name, item in plan.objective.penalties.items() if turn_number % item.every_steps == 0}
+
+
+def weights_now(state: State, plan: Plan) -> dict[str, float]:
+    return {"adversarial": 1.0} | {name: state.now(weight) for name, weight in plan.objective.weights.items()}
+
+
+def weighted_sum(terms: Terms, weights: Mapping[str, float]) -> Tensor:
+    """Σ weight · term. Raises KeyError for a term without a weight."""
+    for name in terms:
+        if name not in weights:
+            raise KeyError(f"no weight for the term {name!r}; there are weights for {sorted(weights)}")
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+
+
+def add_terms(total: Terms, turn: str, terms: Terms, parts: int) -> None:
+    """Add the terms of one micro-batch to their mean over all."""
+    for name, term in terms.items():
+        key = f"{turn}/{name}"
+        total[key] = total.get(key, torch.zeros_like(term.detach())) + term.detach() / parts
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """The batch in equal parts, in order."""
+    if parts == 1:
+        return [batch]
+    chunks = {name: tensor.chunk(parts) for name, tensor in batch.items()}
+    return [{name: chunks[name][part] for name in batch} for part in range(parts)]
+
+
+def detached(pair: Pair) -> Pair:
+    return Pair(pair.real, pair.fake.detach().float(), pair.condition)
+
+
+@contextlib.contextmanager
+def frozen(network: nn.Module | None) -> Iterator[None]:
+    """No gradients to the network's weights: a textbook loop computes them in this turn and throws them away."""
+    weights = [w for w in network.parameters() if w.requires_grad] if network is not None else []
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
+
+
+def set_rates(state: State, plan: Plan) -> None:
+    """Give both optimisers the present values of their schedules."""
+    for settings, optimiser in (
+        (plan.generator, state.generator_optimiser),
+        (plan.discriminator, state.discriminator_optimiser),
+    ):
+        if optimiser is not None:
+            for group in optimiser.param_groups:
+                group["lr"] = state.now(settings.learning_rate)
+                if "betas" in group:
+                    group["betas"] = (float(settings.beta1), float(state.now(settings.beta2)))
+
+
+@torch.no_grad()
+def update_average(state: State, plan: Plan) -> None:
+    """Move the average towards the generator by 1 - ½^(items / half-life): the same whatever the batch size.
+
+    Floating buffers (batch statistics) are averaged like weights, so that they belong to the averaged weights; integer
+    ones are copied.
+    """
+    halflife = max(state.now(plan.ema_halflife_items), 1e-9)
+    share = 1 - 0.5 ** (plan.batch_items * plan.discriminator_steps / halflife)
+    averages, values = [], []
+    for average, value in zip(state.average.state_dict().values(), state.generator.state_dict().values(), strict=True):
+        if average.is_floating_point():
+            averages.append(average)
+            values.append(value)
+        else:
+            average.copy_(value)
+    torch._foreach_lerp_(averages, values, share)
