@@ -105,9 +105,9 @@ def _opened(content: Content) -> Iterator[Image.Image]:
 
 
 def _orientation(image: Image.Image) -> int:
-    # Pillow turns TIFF pictures upright itself. It reads a PNG to its end to look for Exif data behind the pixels,
-    # where nobody writes them; only those in front of the pixels count here.
-    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+    # Pillow turns TIFF pictures upright itself. Where it met no Exif data so far it would read a PNG to its end for
+    # some behind the pixels, where nobody writes them.
+    if image.format == "TIFF" or "exif" not in image.info:
         return 1
     return image.getexif().get(0x0112, 1)
 

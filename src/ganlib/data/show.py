@@ -4,18 +4,17 @@ import contextlib
 import io
 import os
 import re
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64, Integer, Shaped, UInt8
 from PIL import Image
 
 from ganlib.errors import DataError, UsageError
-from ganlib.files import explained, sync_file, sync_folder, write_bytes
+from ganlib.files import explained, sync_folder, write_bytes
 
 _GRID_PIXELS = 512
 _GAP = 2
@@ -69,20 +68,21 @@ def grid(
     count, height, width, channels = pictures.shape
     if count == 0 or 0 in pictures.shape:
         raise DataError(f"a grid of pictures of shape {pictures.shape}; there must be at least one, with pixels")
-    columns = columns or int(np.ceil(np.sqrt(count)))
-    scale = scale or max(-(-(_GRID_PIXELS - _GAP * (columns + 1)) // (columns * width)), 1)
+    columns = int(np.ceil(np.sqrt(count))) if columns is None else columns
+    if columns < 1 or (scale is not None and scale < 1):
+        raise UsageError(f"columns={columns}, scale={scale}; each must be at least 1")
+    enlarged = max(-(-(_GRID_PIXELS - _GAP * (columns + 1)) // (columns * width)), 1) if scale is None else scale
     if channels > 4:
         pictures = pictures[..., :3]
-    pictures = pictures.repeat(scale, 1).repeat(scale, 2)
+    pictures = pictures.repeat(enlarged, 1).repeat(enlarged, 2)
     if channels in (2, 4):
         pictures = _on_checkerboard(pictures)
     height, width, channels = pictures.shape[1:]
     rows = -(-count // columns)
     sheet = np.full((_GAP + rows * (height + _GAP), _GAP + columns * (width + _GAP), channels), 255, np.uint8)
     for number, picture in enumerate(pictures):
-        top, left = (
-            _GAP + place * (side + _GAP) for place, side in zip(divmod(number, columns), (height, width), strict=True)
-        )
+        row, column = divmod(number, columns)
+        top, left = _GAP + row * (height + _GAP), _GAP + column * (width + _GAP)
         sheet[top : top + height, left : left + width] = picture
     return sheet
 
@@ -101,10 +101,9 @@ def save_animation(
             f"cannot animate {path} at {milliseconds} ms; accepted are .gif, .png, .apng, .webp and 1 ms up"
         )
     images = [_image(frame) for frame in frames]
-    if not images or len({image.size for image in images}) > 1:
-        raise DataError(
-            f"{len(images)} frames of sizes {sorted({image.size for image in images})}; all must have one size"
-        )
+    sizes = sorted({image.size for image in images})
+    if len(sizes) != 1:
+        raise DataError(f"{len(images)} frames of sizes {sizes}; there must be some, all of one size")
     content = io.BytesIO()
     first, rest = images[0], images[1:]
     if kind == "GIF":
@@ -134,20 +133,20 @@ def save_npz(
         raise DataError(f"{len(labels)} labels for {total} images; there must be one for each")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".tmp-{path.name}-")
-        os.close(descriptor)
+        temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
         try:
-            with zipfile.ZipFile(name, "w", zipfile.ZIP_STORED) as archive:
-                _write_batches(archive, batches, total)
-                if labels is not None:
-                    with archive.open(_member("labels.npy"), "w") as file:
-                        np.lib.format.write_array(file, np.ascontiguousarray(labels, np.int64), allow_pickle=False)
-            sync_file(Path(name))
-            os.chmod(name, 0o644)
-            os.replace(name, path)
+            with open(temporary, "xb") as file:
+                with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                    _write_batches(archive, batches, total)
+                    if labels is not None:
+                        with archive.open(_member("labels.npy"), "w") as member:
+                            np.lib.format.write_array(member, np.ascontiguousarray(labels, np.int64), (1, 0), False)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
             raise
         sync_folder(path.parent)
 
@@ -218,17 +217,19 @@ def _member(name: str) -> zipfile.ZipInfo:
 
 
 def _write_batches(archive: zipfile.ZipFile, batches: Iterable[np.ndarray], num_items: int) -> None:
-    shape: Any = None
-    count = 0
+    count, first = 0, None
     with archive.open(_member("images.npy"), "w", force_zip64=True) as file:
         for batch in batches:
-            if shape is None:
-                shape, dtype = batch.shape[1:], batch.dtype
-                header = {"descr": dtype.str, "fortran_order": False, "shape": (num_items, *shape)}
+            if first is None:
+                first = batch[:0]
+                header = {"descr": first.dtype.str, "fortran_order": False, "shape": (num_items, *first.shape[1:])}
                 np.lib.format.write_array_header_1_0(file, header)
-            if batch.shape[1:] != shape or batch.dtype != dtype:
-                raise DataError(f"a batch of {batch.dtype} {batch.shape[1:]} after {dtype} {shape}; all must be alike")
+            if batch.shape[1:] != first.shape[1:] or batch.dtype != first.dtype:
+                raise DataError(
+                    f"a batch of {batch.dtype} {batch.shape[1:]} after one of {first.dtype} {first.shape[1:]}; "
+                    "all must be alike"
+                )
             count += len(batch)
-            file.write(np.ascontiguousarray(batch).data.cast("B"))
-    if count != num_items:
+            file.write(np.ascontiguousarray(batch).tobytes())
+    if first is None or count != num_items:
         raise DataError(f"the batches hold {count} items, not the {num_items} that were announced")

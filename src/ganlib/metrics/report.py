@@ -15,6 +15,9 @@ from ganlib.metrics.scores import frechet_distance, kernel_distance, neighbourho
 MIN_ITEMS = 50
 """With fewer items on a side no score is given at all."""
 
+SCORE_NAMES = ("frechet", "kernel", "precision", "recall", "density", "coverage")
+"""In the order of the table."""
+
 PROTOCOL_KEYS = ("extractor", "extractor_digest", "reference", "seed", "quantisation", "truncation", "version")
 """What the caller must say: what was extracted from what, so that numbers are compared only where they may be."""
 
@@ -58,8 +61,7 @@ class Yardstick:
 
     def scores(self) -> dict[str, Score]:
         """By name, in the order of the table."""
-        names = ("frechet", "kernel", "precision", "recall", "density", "coverage")
-        return dict(zip(names, (self.frechet, self.kernel, *self._shares()), strict=True))
+        return {name: getattr(self, name) for name in SCORE_NAMES}
 
     def to_json(self) -> str:
         """All of it as JSON; what was not measured is null."""
@@ -72,9 +74,6 @@ class Yardstick:
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         return "\n".join([*lines, "", *(f"{key}: {value}" for key, value in self.protocol.items())])
-
-    def _shares(self) -> tuple[Score, Score, Score, Score]:
-        return self.precision, self.recall, self.density, self.coverage
 
 
 def yardstick(
@@ -124,11 +123,12 @@ def _measured(real: Tensor, fake: Tensor, k: int, seed: int) -> dict[str, Score]
     if real.ndim != 2 or fake.ndim != 2:
         raise DataError(f"features of shapes {tuple(real.shape)}, {tuple(fake.shape)}; accepted are (items, features)")
     num_items, width = min(len(real), len(fake)), real.shape[1]
-    names = ("frechet", "kernel", "precision", "recall", "density", "coverage")
     needed = max(MIN_ITEMS, k + 1)
     if num_items < needed:
         # The Fréchet distance may need more still; say so at once.
-        return {name: _not_measured(max(needed, width) if name == "frechet" else needed, num_items) for name in names}
+        return {
+            name: _not_measured(max(needed, width) if name == "frechet" else needed, num_items) for name in SCORE_NAMES
+        }
     rng = torch.Generator().manual_seed(seed)
     kernel = kernel_distance(real, fake, subset_size=_subset_size(real, fake), rng=rng)
     low, high = kernel.interval or (None, None)

@@ -52,9 +52,7 @@ class CompactDiscriminator(nn.Module):
         self.size = (base_height * 2**doublings, base_width * 2**doublings)
         widths = [width * 2 ** min(stage, 3) for stage in range(doublings + 1)]
         self.from_item = nn.Conv2d(channels, widths[0], 3, 1, 1)
-        self.halvings = nn.ModuleList(
-            nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.halvings = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(widths, widths[1:], strict=False))
         self.head = Projection(widths[-1] * base_height * base_width, num_classes)
 
     def forward(

@@ -30,7 +30,11 @@ class DCGANGenerator(nn.Module):
             nn.ConvTranspose2d(latent + self.condition.width, hidden, (base_height, base_width), bias=False)
         ]
         for _ in range(doublings - 1):
-            layers += [nn.BatchNorm2d(hidden), nn.ReLU(True), nn.ConvTranspose2d(hidden, hidden // 2, 4, 2, 1, bias=False)]
+            layers += [
+                nn.BatchNorm2d(hidden),
+                nn.ReLU(True),
+                nn.ConvTranspose2d(hidden, hidden // 2, 4, 2, 1, bias=False),
+            ]
             hidden //= 2
         last = nn.ConvTranspose2d(hidden, channels, 4, 2, 1) if doublings else nn.Conv2d(hidden, channels, 3, 1, 1)
         self.layers = nn.Sequential(*layers, nn.BatchNorm2d(hidden), nn.ReLU(True), last, nn.Tanh())

@@ -53,9 +53,7 @@ def widths_of(doublings: int, width: int, smallest: int = CHANNELS_PER_GROUP) ->
 class ResidualGenerator(nn.Module):
     """A learned base grid scaled by the latent, then stages of blocks, doubled between them. No tanh: decoding clamps."""
 
-    def __init__(
-        self, shape: Sequence[int], *, latent: int, width: int, blocks: int = 2, num_classes: int = 0
-    ) -> None:
+    def __init__(self, shape: Sequence[int], *, latent: int, width: int, blocks: int = 2, num_classes: int = 0) -> None:
         super().__init__()
         channels, self.height, self.width = shape
         doublings, base_height, base_width = pyramid(self.height, self.width)

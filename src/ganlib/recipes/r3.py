@@ -82,9 +82,15 @@ def r3(
 
 
 DEFAULTS: dict[str, dict] = {
-    "mlp": dict(width=256, batch_items=128, learning_rate=1e-3, gamma=0.1, every=4, ema_halflife_items=10_000, items=2_000_000),
-    "compact": dict(width=24, batch_items=32, learning_rate=2e-3, gamma=2.0, every=8, ema_halflife_items=5_000, items=1_000_000),
-    "residual": dict(width=256, batch_items=256, learning_rate=2e-4, gamma=0.1, every=1, ema_halflife_items=500_000, items=20_000_000),
+    "mlp": dict(
+        width=256, batch_items=128, learning_rate=1e-3, gamma=0.1, every=4, ema_halflife_items=10_000, items=2_000_000
+    ),
+    "compact": dict(
+        width=24, batch_items=32, learning_rate=2e-3, gamma=2.0, every=8, ema_halflife_items=5_000, items=1_000_000
+    ),
+    "residual": dict(
+        width=256, batch_items=256, learning_rate=2e-4, gamma=0.1, every=1, ema_halflife_items=500_000, items=20_000_000
+    ),
 }
 
 

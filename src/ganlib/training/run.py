@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self, final
+from typing import IO, TYPE_CHECKING, Any, final
 
 from filelock import BaseFileLock, FileLock, Timeout
 
@@ -80,7 +80,7 @@ class Run:
         _check(Path(folder), create=False)
         return cls(Path(folder), None)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Run":
         return self
 
     def __exit__(
@@ -276,13 +276,15 @@ def _taken_lock(folder: Path) -> BaseFileLock:
     """The lock of a run folder. The kernel holds it for the process, so that it ends with the process."""
     # Not bound to a thread: whoever closes the run may be another thread than the one that opened it.
     lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
-    try:
-        with explained(folder):
+    with explained(folder):
+        try:
             lock.acquire()
-    except Timeout:
-        raise BusyError(f"{folder} is in use by {_holder(folder)}; wait, stop it, or choose another --out") from None
-    except NotImplementedError as error:
-        raise WriteError(f"{folder} is on a disk without locks ({error}); choose another --out") from error
+        except Timeout:
+            raise BusyError(
+                f"{folder} is in use by {_holder(folder)}; wait, stop it, or choose another --out"
+            ) from None
+        except NotImplementedError as error:
+            raise WriteError(f"{folder} is on a disk without locks ({error}); choose another --out") from error
     return lock
 
 

@@ -1,0 +1,440 @@
+"""The estimator: ``GAN().fit(data)``, then sample, predict, score, evaluate, save and load."""
+
+import dataclasses
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganlib import __version__, model, opening, recipes
+from ganlib.core import Condition
+from ganlib.data import Data, decode, load
+from ganlib.errors import DataError, UsageError
+from ganlib.fitting import CHECKPOINT_SECONDS, Session, extractor_for, fit
+from ganlib.metrics.features import FeatureExtractor, features, quantise
+from ganlib.metrics.report import Yardstick, yardstick
+from ganlib.model import Model
+from ganlib.pace import Pace
+from ganlib.penalties import item_logits
+from ganlib.progress import Style, say, shown
+from ganlib.recipe import Recipe, Setting
+from ganlib.sampling import CHUNK_ITEMS, Sampler, slerp
+from ganlib.stopping import stop_wishes
+from ganlib.training.run import Run
+from ganlib.training.runtime import Runtime, choose_device
+
+MAX_VALIDATION = 5000
+
+
+class GAN:
+    """A generator and a discriminator trained against each other on any data that :func:`ganlib.data.load` reads.
+
+    Args:
+        recipe: a name (``ganlib recipes`` lists them), a recipe with options, or None for the default.
+        seed: of weights, order and latents; None is 0, or that of the run that is taken up again.
+        device: "auto", "cpu", "cuda" or "mps".
+        precision: "auto" is bfloat16 on CUDA, else float32. Weights and penalties are float32 always.
+        compile: compile both networks with torch.compile, where the recipe's penalties allow it.
+    """
+
+    def __init__(
+        self,
+        recipe: str | Recipe | None = None,
+        *,
+        seed: int | None = None,
+        device: str = "auto",
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        compile: bool = False,
+    ) -> None:
+        self.recipe = recipe
+        self.seed = seed
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+
+    def fit(
+        self,
+        data: object,
+        labels: object = None,
+        *,
+        validation: float | object = None,
+        items: int | None = None,
+        minutes: float | None = None,
+        run: Path | str | None = None,
+        conditional: bool | None = None,
+        size: tuple[int, int] | int | None = None,
+        progress: Style = "auto",
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> Self:
+        """Train, and return self.
+
+        Args:
+            data: whatever :func:`ganlib.data.load` reads: a folder, a file, an array, a Dataset, "digits".
+            labels: a class for each item, where the data do not bring them.
+            validation: a share of the data to hold out (default a tenth, at most 5,000 items), or other data.
+            items: stop when so many items have been seen.
+            minutes: stop after this wall time; speed is measured and the schedules are fitted to it. With neither,
+                the recipe says how many items are worth seeing, and training stops early when the score stands still.
+            run: a folder for checkpoints, log and pictures. If it holds a run of the same data, that is taken up again.
+            conditional: use the labels; default: where there are any.
+            size: (height, width) or one number: cut and resize pictures to it.
+            progress: "auto", "bar", "lines", "json" or "none".
+            checkpoint_seconds: time between checkpoints.
+
+        Raises :class:`ganlib.errors.GanlibError` in one of its kinds; after Ctrl-C it saves, then raises
+        KeyboardInterrupt, and after SIGTERM SystemExit(143).
+        """
+        if items is not None and minutes is not None:
+            raise UsageError("give items or minutes, not both")
+        if (items is not None and items < 1) or (minutes is not None and minutes <= 0):
+            raise UsageError(f"items={items}, minutes={minutes}: a budget must be over 0")
+        pace = Pace(items, None if minutes is None else 60 * minutes)
+        device = choose_device(self.device)
+        runtime = Runtime(device, self._precision_on(device), self.compile)
+        asked = recipes.find(self.recipe)() if isinstance(self.recipe, str) else self.recipe
+        if run is None:
+            return self._fit(
+                self._load(data, labels, size),
+                validation,
+                conditional,
+                pace,
+                runtime,
+                asked,
+                None,
+                progress,
+                checkpoint_seconds,
+            )
+        with Run.open(run) as opened:
+            loaded = self._load(data, labels, size)
+            return self._fit(
+                loaded, validation, conditional, pace, runtime, asked, opened, progress, checkpoint_seconds
+            )
+
+    def sample(
+        self,
+        num_items: int,
+        *,
+        labels: object = None,
+        seed: int = 0,
+        truncation: float | None = None,
+    ) -> np.ndarray:
+        """Random items in the owner's form: [n, h, w, c] uint8 for a folder of pictures, as the array for an array.
+
+        The first k of n items are those of k. `labels` is one class or several, by name or number, taken in turn;
+        None draws them as often as in the training data (:meth:`labels` says which). `truncation` is the largest
+        latent, in standard deviations: 2 and below trade variety for quality.
+        """
+        parts = [part for part, _ in self.stream(num_items, labels=labels, seed=seed, truncation=truncation)]
+        return np.concatenate(parts)
+
+    def stream(
+        self, num_items: int, *, labels: object = None, seed: int = 0, truncation: float | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """The items of :meth:`sample` and their class numbers, 64 at a time: a million of them in constant memory."""
+        if num_items < 1:
+            raise UsageError(f"cannot draw {num_items} items; ask for 1 or more")
+        if truncation is not None and truncation <= 0:
+            raise UsageError(f"truncation={truncation}; it is in standard deviations and must be over 0, 2 is common")
+        spec, chosen = self.model_.setting.spec, self._class_numbers(labels)
+        for part, known in self.model_.sampler.stream(num_items, seed=seed, labels=chosen, truncation=truncation):
+            yield decode(spec, part), None if known is None else known.numpy()
+
+    def labels(self, num_items: int, *, seed: int = 0) -> np.ndarray:
+        """The class numbers that :meth:`sample` draws for this seed."""
+        if not self.model_.label_share:
+            raise UsageError("this model was trained without labels")
+        return self.model_.sampler.labels(num_items, seed).numpy()
+
+    def latents(self, num_items: int, *, seed: int = 0) -> np.ndarray:
+        """The latents that :meth:`sample` uses for this seed, float32 [n, latent]."""
+        return self.model_.sampler.latents(num_items, seed).numpy()
+
+    def predict(self, latents: np.ndarray | Tensor, labels: object = None) -> np.ndarray:
+        """The generator as a function: latents [n, latent] and classes to items."""
+        latent = torch.as_tensor(np.asarray(latents), dtype=torch.float32)
+        if latent.ndim != 2:
+            raise DataError(f"latents of shape {tuple(latent.shape)}; accepted is [items, latent], as latents() gives")
+        condition = self._class_numbers(labels)
+        if self.model_.label_share:
+            if condition is None:
+                raise UsageError("this model needs labels: one class, or one for each latent")
+            condition = condition[torch.arange(len(latent)) % len(condition)]
+        return decode(self.model_.setting.spec, self.model_.sampler.run(latent, condition))
+
+    def interpolate(
+        self, num_steps: int, *, start: int = 0, end: int = 1, label: object = None, seed: int = 0
+    ) -> np.ndarray:
+        """Items along the way from the `start`-th to the `end`-th item of a seed, of one class."""
+        if num_steps < 2:
+            raise UsageError(f"{num_steps} steps; a way has at least 2")
+        latents = self.model_.sampler.latents(max(start, end) + 1, seed)
+        way = slerp(latents[start], latents[end], num_steps)
+        if self.model_.label_share and label is None:
+            label = self.model_.setting.spec.classes[int(self.model_.sampler.labels(start + 1, seed)[start])]
+        return self.predict(way, label)
+
+    def score(self, items: object, labels: object = None) -> np.ndarray:
+        """The discriminator's logit of each item, [n]: higher is more real. Only differences mean anything.
+
+        It has seen the training data, and ranks them higher than others as good: a score is no proof of origin.
+        """
+        judge = self.model_.discriminator
+        if judge is None:
+            raise UsageError("this model was saved without its discriminator; score needs it")
+        given = self._as_trained(items, labels)
+        if self.model_.label_share and given.labels is None:
+            raise UsageError("this model judges an item together with its class: pass labels")
+        made = []
+        for numbers in _chunks(len(given)):
+            batch = Runtime(self.model_.device).move(given.batch(numbers))
+            with torch.inference_mode():
+                made.append(
+                    item_logits(judge(batch["real"], batch.get("label") if self.model_.label_share else None)).cpu()
+                )
+        return torch.cat(made).numpy()
+
+    def evaluate(
+        self,
+        data: object,
+        *,
+        num_items: int | None = None,
+        extractor: FeatureExtractor | None = None,
+        seed: int = 0,
+        truncation: float | None = None,
+    ) -> Yardstick:
+        """Fréchet and kernel distance, precision, recall, density and coverage of samples against held-out data.
+
+        As many samples as held-out items, at most 10,000. Beside each number stands what other real items score: those
+        of the training data after fit, else one half of `data` against the other.
+        """
+        held_out = self._as_trained(data, None)
+        known = getattr(self, "data_", None)
+        count = min(num_items or 10_000, len(held_out) if known is not None else len(held_out) // 2)
+        extractor = extractor or extractor_for(held_out)
+        order = np.random.default_rng(seed).permutation(len(held_out))
+        other = known if known is not None else held_out
+        rest = (
+            np.random.default_rng(seed).permutation(len(known))[:count]
+            if known is not None
+            else order[count : 2 * count]
+        )
+        protocol = {
+            "extractor": extractor.name,
+            "extractor_digest": extractor.digest(),
+            "reference": held_out.source,
+            "baseline": "training items" if known is not None else "the other half of the reference",
+            "quantisation": "8 bits" if self.model_.setting.spec.kind == "image" else "none",
+            "truncation": truncation,
+            "seed": seed,
+            "version": __version__,
+        }
+        return yardstick(
+            self._features(extractor, (held_out.batch(part)["real"] for part in _chunks(order[:count]))),
+            self._features(extractor, self._drawn(count, seed, truncation)),
+            baseline_feats=self._features(extractor, (other.batch(part)["real"] for part in _chunks(rest))),
+            protocol=protocol,
+        )
+
+    def save(self, path: Path | str, *, discriminator: bool = True) -> None:
+        """Write the model as one file: safetensors and JSON in a zip with digests, no code. See :func:`ganlib.model.save`."""
+        model.save(self.model_, path, discriminator=discriminator)
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: str = "auto") -> "GAN":
+        """A model from a file of :meth:`save` or a run folder."""
+        loaded = model.load(path, choose_device(device))
+        gan = cls(loaded.recipe, seed=loaded.facts["seed"], device=device)
+        gan.model_ = loaded
+        return gan
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "model_":
+            raise UsageError("this GAN has no model yet: call fit, or GAN.load")
+        raise AttributeError(f"'GAN' object has no attribute {name!r}")
+
+    # What follows is not part of the interface.
+
+    def _precision_on(self, device: str) -> Literal["float32", "bfloat16"]:
+        if self.precision == "auto":
+            return "bfloat16" if device.startswith("cuda") else "float32"
+        return self.precision
+
+    def _load(self, data: object, labels: object, size: tuple[int, int] | int | None) -> Data:
+        loaded = load(data, labels, size=size)
+        return loaded
+
+    def _fit(
+        self,
+        data: Data,
+        validation: object,
+        conditional: bool | None,
+        pace: Pace,
+        runtime: Runtime,
+        asked: Recipe | None,
+        run: Run | None,
+        style: Style,
+        checkpoint_seconds: float,
+    ) -> Self:
+        if conditional and data.labels is None:
+            raise DataError(f"{data.source} has no labels to condition on; give labels, or sub-folders by class")
+        opened = opening.resume(run, asked, data, runtime, self.seed) if run is not None else None
+        use_labels = (
+            opened.setting.conditional if opened is not None else conditional is not False and data.labels is not None
+        )
+        shares = opening.label_shares(data) if use_labels else ()
+        seed = opened.facts["seed"] if opened is not None else self.seed or 0
+        train, held_out = _split(data, validation, seed)
+        if opened is None:
+            setting = Setting(data.spec, len(train), runtime.device.split(":")[0], pace.seconds, pace.items, use_labels)
+            opened = opening.begin(asked or recipes.find(recipes.DEFAULT)(), setting, data, shares, runtime, seed, run)
+        for notice in (*_about(data, opened, run), *opened.notices):
+            say(notice, style)
+        if not use_labels and train.labels is not None:
+            train = dataclasses.replace(train, labels=None)
+        pace.used_seconds = opened.used_seconds
+        if pace.items is not None or pace.seconds is None:
+            opened.state.total_items = pace.items or opened.plan.items
+        with stop_wishes() as stop:
+            state = opened.state
+            sampler = Sampler(opened.plan.task, state.average, runtime.device, shares)
+            session = Session(
+                opened.plan, state, train, held_out, runtime, seed, pace, sampler, run, stop,
+                patient=pace.items is None and pace.seconds is None, checkpoint_seconds=checkpoint_seconds,
+                records=run.records() if run is not None else [],
+            )  # fmt: skip
+            if pace.finished(state.items_seen, state.total_items):
+                say(f"already trained on {state.items_seen:,} items; give a larger budget to go on", style)
+            else:
+                for _ in shown(fit(session), style, f"{opened.recipe.name}"):
+                    pass
+        self._keep(opened, session, runtime, shares, train)
+        if stop.signal is not None:
+            say(
+                f"stopped by {stop.signal.name} after {state.items_seen:,} items"
+                + ("; saved, run again to go on" if run is not None else ""),
+                style,
+            )
+            if stop.signal is signal.SIGINT:
+                raise KeyboardInterrupt
+            sys.exit(128 + stop.signal)
+        return self
+
+    def _keep(
+        self, opened: opening.Opened, session: Session, runtime: Runtime, shares: tuple[float, ...], train: Data
+    ) -> None:
+        judge = session.state.discriminator
+        if judge is not None:
+            judge.eval().requires_grad_(False)
+        self.model_ = Model(
+            opened.recipe,
+            opened.setting,
+            opened.plan,
+            session.state.average,
+            judge,
+            runtime.device,
+            shares,
+            opened.facts,
+        )
+        self.history_ = session.records
+        self.data_ = train
+
+    def _class_numbers(self, labels: object) -> Tensor | None:
+        """Classes by name or number to class numbers. Raises UsageError that lists the classes."""
+        if labels is None:
+            return None
+        classes = self.model_.setting.spec.classes
+        if not self.model_.label_share:
+            raise UsageError("this model was trained without labels; leave labels out")
+        given = (
+            labels if isinstance(labels, Sequence | np.ndarray | Tensor) and not isinstance(labels, str) else [labels]
+        )
+        numbers = []
+        for label in given:
+            name = str(label.item() if isinstance(label, np.generic | Tensor) else label)
+            if name not in classes:
+                raise UsageError(f"no class {name!r}; there are {', '.join(classes[:20])}{' …' * (len(classes) > 20)}")
+            numbers.append(classes.index(name))
+        if not numbers:
+            raise UsageError("labels is empty; give at least one class, or None")
+        return torch.tensor(numbers)
+
+    def _as_trained(self, items: object, labels: object) -> Data:
+        """Items of the kind the model was trained on. Raises DataError that names the difference."""
+        spec = self.model_.setting.spec
+        given = load(items, None if labels is None else self._class_numbers(labels))
+        if given.spec.shape != spec.shape or given.spec.kind != spec.kind:
+            raise DataError(
+                f"{given.source} holds {given.spec.kind}s of shape {given.spec.shape}; this model knows "
+                f"{spec.kind}s of shape {spec.shape} (channels first)"
+            )
+        floating = given.spec.dtype.startswith("float") and spec.dtype.startswith("float")
+        if given.spec.dtype == spec.dtype or floating or spec.kind == "vector":
+            given = dataclasses.replace(given, spec=dataclasses.replace(spec, classes=given.spec.classes))
+        return given
+
+    def _drawn(self, count: int, seed: int, truncation: float | None) -> Iterator[Tensor]:
+        return (part for part, _ in self.model_.sampler.stream(count, seed=seed, truncation=truncation))
+
+    def _features(self, extractor: FeatureExtractor, parts: Iterator[Tensor]) -> Tensor:
+        # Fakes are rounded to what a picture can hold, and reals with them (Parmar et al. 2022, arXiv:2104.11222).
+        image = self.model_.setting.spec.kind == "image"
+        return features(extractor, (quantise(part) if image else part for part in parts))
+
+
+def _chunks(items: int | np.ndarray) -> Iterator[np.ndarray]:
+    numbers = np.arange(items) if isinstance(items, int) else items
+    for first in range(0, len(numbers), CHUNK_ITEMS):
+        yield numbers[first : first + CHUNK_ITEMS]
+
+
+def _split(data: Data, validation: object, seed: int) -> tuple[Data, Data | None]:
+    """Training and validation data: a tenth is held out unless told otherwise, nothing of less than 50 items."""
+    if validation is not None and not isinstance(validation, int | float):
+        held_out = load(validation)
+        if held_out.spec.shape != data.spec.shape:
+            raise DataError(f"{held_out.source} has items of shape {held_out.spec.shape}, the data {data.spec.shape}")
+        return data, dataclasses.replace(held_out, spec=data.spec)
+    if validation is None:
+        share = 0.1 if len(data) >= 50 else 0.0
+    else:
+        share = float(validation)
+        if not 0 <= share < 1:
+            raise UsageError(f"validation={share}; accepted are a share from 0 to below 1, or data")
+    count = min(MAX_VALIDATION, round(share * len(data)))
+    if count < 2:
+        return data, None
+    return data.split(count, seed)
+
+
+def _about(data: Data, opened: opening.Opened, run: Run | None) -> list[str]:
+    """What is trained on what, in one line, and what was left out."""
+    spec = data.spec
+    size = (
+        "x".join(str(side) for side in (*spec.shape[1:], spec.shape[0]))
+        if spec.kind == "image"
+        else f"{spec.shape[0]} columns"
+    )
+    classes = f", {len(spec.classes)} classes" if opened.setting.conditional else ", unconditional"
+    choice = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in opened.plan.notes.items()
+    )
+    told = [
+        f"{len(data):,} {spec.kind}s {size} from {data.source}{classes}; recipe {opened.recipe.name} ({choice}) on {opened.setting.device}"
+    ]
+    if data.labels is not None and not opened.setting.conditional:
+        told.append("the labels are not used (unconditional)")
+    if data.unreadable:
+        name, reason = data.unreadable[0]
+        listed = "; all are listed in unreadable.json" if run is not None else ""
+        told.append(
+            f"{len(data.unreadable):,} files could not be read and are left out, the first {name}: {reason}{listed}"
+        )
+        if run is not None:
+            run.write_facts("unreadable.json", [list(pair) for pair in data.unreadable])
+    return told

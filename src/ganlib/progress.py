@@ -1,0 +1,98 @@
+"""Showing a training to a person: a bar on a terminal, plain lines elsewhere, JSON lines for machines."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from ganlib.fitting import Progress
+
+Style = Literal["auto", "bar", "lines", "json", "none"]
+LINE_SECONDS = 15.0
+
+
+def shown(events: Iterable[Progress], style: Style, title: str) -> Iterator[Progress]:
+    """Pass the events on, showing them on the way."""
+    if style == "auto":
+        style = "bar" if sys.stderr.isatty() else "lines"
+    match style:
+        case "bar":
+            yield from _as_bar(events, title)
+        case "lines":
+            yield from _as_lines(events, title)
+        case "json":
+            yield from _as_json(events)
+        case "none":
+            yield from events
+
+
+def say(message: str, style: Style) -> None:
+    """One line to the person who waits; nothing for a machine."""
+    if style not in ("none", "json"):
+        with contextlib.suppress(BrokenPipeError):
+            sys.stderr.write(message + "\n")
+            sys.stderr.flush()
+
+
+def describe(event: Progress, terms: dict[str, float], score: float | None) -> str:
+    """The losses and the score in one short line."""
+    short = {"discriminator/adversarial": "D", "generator/adversarial": "G"}
+    parts = [f"{short.get(name, name.partition('/')[2])} {value:.3g}" for name, value in terms.items()]
+    if score is not None:
+        parts.append(f"score {score:.3g}")
+    if event.items_per_second:
+        parts.append(f"{event.items_per_second:,.0f}/s")
+    return "  ".join(parts)
+
+
+def _as_bar(events: Iterable[Progress], title: str) -> Iterator[Progress]:
+    columns = (
+        TextColumn(title),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TextColumn("{task.completed:,} of {task.total:,} items"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[losses]}"),
+    )
+    terms: dict[str, float] = {}
+    score: float | None = None
+    with Bar(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
+        task = bar.add_task(title, losses="", total=1)
+        for event in events:
+            terms, score = event.terms or terms, event.score if event.score is not None else score
+            bar.update(task, completed=event.items_seen, total=event.total_items, losses=describe(event, terms, score))
+            yield event
+
+
+def _as_lines(events: Iterable[Progress], title: str) -> Iterator[Progress]:
+    terms: dict[str, float] = {}
+    score: float | None = None
+    printed = time.monotonic()
+    for event in events:
+        terms, score = event.terms or terms, event.score if event.score is not None else score
+        last = event.items_seen >= event.total_items
+        if last or time.monotonic() - printed > LINE_SECONDS:
+            printed = time.monotonic()
+            share = 100 * event.items_seen / event.total_items
+            line = f"{title}  {share:3.0f} %  {event.items_seen:,} items  {describe(event, terms, score)}"
+            with contextlib.suppress(BrokenPipeError):
+                sys.stderr.write(line + "\n")
+                sys.stderr.flush()
+        yield event
+
+
+def _as_json(events: Iterable[Progress]) -> Iterator[Progress]:
+    for event in events:
+        if event.terms is not None or event.score is not None:
+            record = {"items": event.items_seen, "total_items": event.total_items, "seconds": round(event.seconds, 2)}
+            record |= event.terms or {}
+            if event.score is not None:
+                record["score"] = event.score
+            sys.stdout.write(json.dumps(record) + "\n")
+            sys.stdout.flush()
+        yield event

@@ -1,0 +1,102 @@
+"""Drawing from a generator: the same items for the same seed, however many are asked for at a time."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ganlib.core import Condition, Task
+from ganlib.training.runtime import seed_of
+
+CHUNK_ITEMS = 64
+"""Networks always run on this many items at once: convolutions of another batch size may round differently."""
+
+
+def truncated(latent: Float[Tensor, "batch latent"], limit: float) -> Float[Tensor, "batch latent"]:
+    """Normal numbers mapped to the normal distribution between -limit and limit, in order (Brock et al. 2018, 1809.11096).
+
+    A map of the same numbers instead of redrawing: one seed gives the same pictures, more and more typical.
+    """
+    edge = math.erf(limit / math.sqrt(2))
+    share = torch.special.erf(latent.double() / math.sqrt(2)) * edge
+    return (torch.special.erfinv(share) * math.sqrt(2)).clamp(-limit, limit).to(latent.dtype)
+
+
+def slerp(
+    start: Float[Tensor, " latent"], end: Float[Tensor, " latent"], num_steps: int
+) -> Float[Tensor, "steps latent"]:
+    """Points between two latents along the sphere, where normal latents lie; White 2016, arXiv:1609.04468."""
+    share = torch.linspace(0, 1, num_steps, device=start.device)[:, None]
+    cosine = torch.dot(start, end) / (start.norm() * end.norm()).clamp(min=1e-12)
+    angle = torch.arccos(cosine.clamp(-1, 1))
+    if float(angle) < 1e-4:
+        return torch.lerp(start[None], end[None], share)
+    return (torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end) / torch.sin(angle)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A trained generator ready to draw. `label_share` is how often each class is drawn where none is asked for."""
+
+    task: Task
+    generator: nn.Module
+    device: str
+    label_share: tuple[float, ...] = ()
+
+    def latents(self, num_items: int, seed: int, truncation: float | None = None) -> Float[Tensor, "items latent"]:
+        """The latents of the first `num_items` items of that seed, on the CPU."""
+        num_chunks = math.ceil(num_items / CHUNK_ITEMS)
+        drawn = [self._latent_chunk(seed, chunk, truncation) for chunk in range(num_chunks)]
+        return torch.cat(drawn)[:num_items]
+
+    def labels(self, num_items: int, seed: int) -> Int[Tensor, " items"]:
+        """The classes of the first `num_items` items of that seed, drawn as often as in the training data."""
+        num_chunks = math.ceil(num_items / CHUNK_ITEMS)
+        return torch.cat([self._label_chunk(seed, chunk) for chunk in range(num_chunks)])[:num_items]
+
+    def stream(
+        self,
+        num_items: int,
+        *,
+        seed: int,
+        labels: Int[Tensor, " given"] | None = None,
+        truncation: float | None = None,
+    ) -> Iterator[tuple[Tensor, Condition]]:
+        """Items and their labels in chunks, on the CPU, in constant memory. Given labels are taken in turn, again and again."""
+        for chunk in range(math.ceil(num_items / CHUNK_ITEMS)):
+            first = chunk * CHUNK_ITEMS
+            condition: Condition = None
+            if self.label_share:
+                numbers = torch.arange(first, first + CHUNK_ITEMS)
+                condition = self._label_chunk(seed, chunk) if labels is None else labels[numbers % len(labels)]
+            items = self.run(self._latent_chunk(seed, chunk, truncation), condition)
+            wanted = min(CHUNK_ITEMS, num_items - first)
+            yield items[:wanted], None if condition is None else condition[:wanted]
+
+    @torch.inference_mode()
+    def run(self, latent: Float[Tensor, "batch latent"], condition: Condition) -> Tensor:
+        """The generator on any number of latents, in chunks of one size, the last filled up; items on the CPU."""
+        made = []
+        for first in range(0, len(latent), CHUNK_ITEMS):
+            part, known = latent[first : first + CHUNK_ITEMS], None
+            missing = CHUNK_ITEMS - len(part)
+            part = torch.cat([part, part[:1].expand(missing, -1)])
+            if condition is not None:
+                known = condition[first : first + CHUNK_ITEMS]
+                known = torch.cat([known, known[:1].expand(missing)]).to(self.device)
+            made.append(
+                self.task.sample(self.generator, part.to(self.device), known)[: CHUNK_ITEMS - missing].float().cpu()
+            )
+        return torch.cat(made)
+
+    def _latent_chunk(self, seed: int, chunk: int, truncation: float | None) -> Tensor:
+        # Drawn on the CPU, so that a seed means the same latents on every device.
+        latent = self.task.latent(CHUNK_ITEMS, torch.Generator().manual_seed(seed_of(seed, "latent", chunk)))
+        return latent if truncation is None else truncated(latent, truncation)
+
+    def _label_chunk(self, seed: int, chunk: int) -> Tensor:
+        rng = torch.Generator().manual_seed(seed_of(seed, "label", chunk))
+        return torch.multinomial(torch.tensor(self.label_share), CHUNK_ITEMS, replacement=True, generator=rng)
