@@ -1,7 +1,7 @@
 """Generative adversarial networks that train without tuning.
 
-``GAN().fit(data)``, then ``sample``, ``predict``, ``score``, ``evaluate``, ``save`` and ``load``. Importing this package
-does nothing else: torch is imported when the first name is used.
+``GAN().fit(data)``, then ``sample``, ``predict``, ``score``, ``evaluate``, ``save`` and ``load``. Importing this
+package does nothing else: torch is imported when the first name is used.
 """
 
 from typing import TYPE_CHECKING

@@ -26,7 +26,7 @@ Condition = Tensor | None
 
 @dataclass(frozen=True)
 class Spec:
-    """What one item is, and how the numbers of the networks relate to those of its owner: ``x = offset + scale * y``."""
+    """What one item is, and how the networks' numbers relate to those of its owner: ``x = offset + scale * y``."""
 
     kind: Literal["image", "vector"]
     shape: tuple[int, ...]  # as the networks see it: (channels, height, width), or (columns,)
@@ -48,7 +48,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a discriminator says: logits of each head, [batch] or [batch, ...]; features and class logits if it has any."""
+    """What a discriminator says: logits of each head, [batch] or [batch, ...]; features and class logits if any."""
 
     logits: tuple[Tensor, ...]
     features: tuple[Tensor, ...] = ()

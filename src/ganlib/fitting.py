@@ -92,7 +92,7 @@ def fit(session: Session) -> Iterator[Progress]:
 
 
 def look_due(items_seen: int, step_items: int, total_items: int) -> bool:
-    """True at each twentieth of the run: a function of the items alone, so that a resumed run looks at the same places."""
+    """True at each twentieth of the run: a function of the items, so that a resumed run looks at the same places."""
     return items_seen * NUM_LOOKS // total_items > (items_seen - step_items) * NUM_LOOKS // total_items
 
 
@@ -103,7 +103,7 @@ def exhausted(records: list[dict[str, Any]]) -> bool:
 
 
 def log(session: Session) -> dict[str, float]:
-    """Write the mean terms since the last time. Raises :class:`DivergedError` that names the first that is not finite."""
+    """Write the mean terms since the last time. Raises :class:`DivergedError` naming the first that is not finite."""
     terms = session.state.mean.take()
     record = {"items": session.state.items_seen, **terms}
     session.records.append(record)
@@ -138,7 +138,7 @@ def look(session: Session) -> float | None:
 
 
 def draw_grid(session: Session) -> np.ndarray:
-    """The items of fixed latents, for images in a grid (a column per class where there are up to 16), else as points."""
+    """The items of fixed latents, images in a grid (a column per class where there are up to 16), else as points."""
     spec, count, labels = session.data.spec, GRID_ITEMS, None
     columns = None
     if session.sampler.label_share and len(spec.classes) <= 16:
@@ -155,7 +155,7 @@ def draw_grid(session: Session) -> np.ndarray:
 
 @torch.no_grad()
 def refresh_statistics(session: Session, num_batches: int = 16) -> None:
-    """Measure the batch statistics of the averaged generator anew: those averaged along the way belong to no one network.
+    """Measure the batch statistics of the averaged generator anew: those averaged so far belong to no one network.
 
     Standing statistics, Brock et al. 2018, arXiv:1809.11096, section 4.1; drawn as in training, from a fixed seed.
     """
@@ -204,7 +204,7 @@ def validation_score(session: Session) -> float | None:
 
 
 def save(session: Session) -> None:
-    """Write a checkpoint, unless this very state is saved already. Raises :class:`DivergedError` for weights not finite."""
+    """Write a checkpoint, unless this state is saved already. Raises :class:`DivergedError` for weights not finite."""
     state, run = session.state, session.run
     if run is None or session.saved_items == state.items_seen:
         return

@@ -11,24 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganlib import __version__, model, opening, recipes
-from ganlib.core import Condition
+from ganlib import __version__, model, recipes
 from ganlib.data import Data, decode, load
 from ganlib.errors import DataError, UsageError
 from ganlib.fitting import CHECKPOINT_SECONDS, Session, extractor_for, fit
 from ganlib.metrics.features import FeatureExtractor, features, quantise
 from ganlib.metrics.report import Yardstick, yardstick
 from ganlib.model import Model
+from ganlib.opening import Prepared, Request, prepare
 from ganlib.pace import Pace
 from ganlib.penalties import item_logits
 from ganlib.progress import Style, say, shown
-from ganlib.recipe import Recipe, Setting
+from ganlib.recipe import Recipe
 from ganlib.sampling import CHUNK_ITEMS, Sampler, slerp
 from ganlib.stopping import stop_wishes
 from ganlib.training.run import Run
 from ganlib.training.runtime import Runtime, choose_device
-
-MAX_VALIDATION = 5000
 
 
 class GAN:
@@ -93,27 +91,25 @@ class GAN:
             raise UsageError("give items or minutes, not both")
         if (items is not None and items < 1) or (minutes is not None and minutes <= 0):
             raise UsageError(f"items={items}, minutes={minutes}: a budget must be over 0")
-        pace = Pace(items, None if minutes is None else 60 * minutes)
         device = choose_device(self.device)
-        runtime = Runtime(device, self._precision_on(device), self.compile)
         asked = recipes.find(self.recipe)() if isinstance(self.recipe, str) else self.recipe
+        request = Request(
+            load=lambda: load(data, labels, size=size),
+            validation=validation,
+            conditional=conditional,
+            pace=Pace(items, None if minutes is None else 60 * minutes),
+            runtime=Runtime(device, self._precision_on(device), self.compile),
+            asked=asked,
+            seed=self.seed,
+            run=None,
+            checkpoint_seconds=checkpoint_seconds,
+        )
         if run is None:
-            return self._fit(
-                self._load(data, labels, size),
-                validation,
-                conditional,
-                pace,
-                runtime,
-                asked,
-                None,
-                progress,
-                checkpoint_seconds,
-            )
+            return self._train(request, progress)
+        if not Path(run).exists():
+            request = request.with_data()  # unusable data should not leave a folder behind
         with Run.open(run) as opened:
-            loaded = self._load(data, labels, size)
-            return self._fit(
-                loaded, validation, conditional, pace, runtime, asked, opened, progress, checkpoint_seconds
-            )
+            return self._train(dataclasses.replace(request, run=opened), progress)
 
     def sample(
         self,
@@ -214,7 +210,7 @@ class GAN:
         """
         held_out = self._as_trained(data, None)
         known = getattr(self, "data_", None)
-        count = min(num_items or 10_000, len(held_out) if known is not None else len(held_out) // 2)
+        count = min(num_items or 10_000, *((len(held_out), len(known)) if known is not None else (len(held_out) // 2,)))
         extractor = extractor or extractor_for(held_out)
         order = np.random.default_rng(seed).permutation(len(held_out))
         other = known if known is not None else held_out
@@ -241,7 +237,7 @@ class GAN:
         )
 
     def save(self, path: Path | str, *, discriminator: bool = True) -> None:
-        """Write the model as one file: safetensors and JSON in a zip with digests, no code. See :func:`ganlib.model.save`."""
+        """Write the model as one file: safetensors and JSON in a zip with digests; :func:`ganlib.model.save`."""
         model.save(self.model_, path, discriminator=discriminator)
 
     @classmethod
@@ -264,84 +260,57 @@ class GAN:
             return "bfloat16" if device.startswith("cuda") else "float32"
         return self.precision
 
-    def _load(self, data: object, labels: object, size: tuple[int, int] | int | None) -> Data:
-        loaded = load(data, labels, size=size)
-        return loaded
-
-    def _fit(
-        self,
-        data: Data,
-        validation: object,
-        conditional: bool | None,
-        pace: Pace,
-        runtime: Runtime,
-        asked: Recipe | None,
-        run: Run | None,
-        style: Style,
-        checkpoint_seconds: float,
-    ) -> Self:
-        if conditional and data.labels is None:
-            raise DataError(f"{data.source} has no labels to condition on; give labels, or sub-folders by class")
-        opened = opening.resume(run, asked, data, runtime, self.seed) if run is not None else None
-        use_labels = (
-            opened.setting.conditional if opened is not None else conditional is not False and data.labels is not None
-        )
-        shares = opening.label_shares(data) if use_labels else ()
-        seed = opened.facts["seed"] if opened is not None else self.seed or 0
-        train, held_out = _split(data, validation, seed)
-        if opened is None:
-            setting = Setting(data.spec, len(train), runtime.device.split(":")[0], pace.seconds, pace.items, use_labels)
-            opened = opening.begin(asked or recipes.find(recipes.DEFAULT)(), setting, data, shares, runtime, seed, run)
-        for notice in (*_about(data, opened, run), *opened.notices):
+    def _train(self, request: Request, style: Style) -> Self:
+        prepared = prepare(request)
+        state, plan = prepared.state, prepared.plan
+        for notice in prepared.notices:
             say(notice, style)
-        if not use_labels and train.labels is not None:
-            train = dataclasses.replace(train, labels=None)
-        pace.used_seconds = opened.used_seconds
-        if pace.items is not None or pace.seconds is None:
-            opened.state.total_items = pace.items or opened.plan.items
         with stop_wishes() as stop:
-            state = opened.state
-            sampler = Sampler(opened.plan.task, state.average, runtime.device, shares)
             session = Session(
-                opened.plan, state, train, held_out, runtime, seed, pace, sampler, run, stop,
-                patient=pace.items is None and pace.seconds is None, checkpoint_seconds=checkpoint_seconds,
-                records=run.records() if run is not None else [],
-            )  # fmt: skip
-            if pace.finished(state.items_seen, state.total_items):
+                plan,
+                state,
+                prepared.train,
+                prepared.held_out,
+                request.runtime,
+                prepared.facts["seed"],
+                request.pace,
+                Sampler(plan.task, state.average, request.runtime.device, prepared.label_share),
+                request.run,
+                stop,
+                patient=request.pace.items is None and request.pace.seconds is None,
+                checkpoint_seconds=request.checkpoint_seconds,
+                records=request.run.records() if request.run is not None else [],
+            )
+            if request.pace.finished(state.items_seen, state.total_items):
                 say(f"already trained on {state.items_seen:,} items; give a larger budget to go on", style)
             else:
-                for _ in shown(fit(session), style, f"{opened.recipe.name}"):
+                for _ in shown(fit(session), style, prepared.recipe.name):
                     pass
-        self._keep(opened, session, runtime, shares, train)
+        self._keep(prepared, session, request.runtime.device)
         if stop.signal is not None:
-            say(
-                f"stopped by {stop.signal.name} after {state.items_seen:,} items"
-                + ("; saved, run again to go on" if run is not None else ""),
-                style,
-            )
+            saved = "; saved, run the same command again to go on" if request.run is not None else ""
+            say(f"stopped by {stop.signal.name} after {state.items_seen:,} items{saved}", style)
             if stop.signal is signal.SIGINT:
                 raise KeyboardInterrupt
             sys.exit(128 + stop.signal)
         return self
 
-    def _keep(
-        self, opened: opening.Opened, session: Session, runtime: Runtime, shares: tuple[float, ...], train: Data
-    ) -> None:
+    def _keep(self, prepared: Prepared, session: Session, device: str) -> None:
         judge = session.state.discriminator
         if judge is not None:
             judge.eval().requires_grad_(False)
         self.model_ = Model(
-            opened.recipe,
-            opened.setting,
-            opened.plan,
+            prepared.recipe,
+            prepared.setting,
+            prepared.plan,
             session.state.average,
             judge,
-            runtime.device,
-            shares,
-            opened.facts,
+            device,
+            prepared.label_share,
+            prepared.facts,
         )
         self.history_ = session.records
-        self.data_ = train
+        self.data_ = prepared.train
 
     def _class_numbers(self, labels: object) -> Tensor | None:
         """Classes by name or number to class numbers. Raises UsageError that lists the classes."""
@@ -390,51 +359,3 @@ def _chunks(items: int | np.ndarray) -> Iterator[np.ndarray]:
     numbers = np.arange(items) if isinstance(items, int) else items
     for first in range(0, len(numbers), CHUNK_ITEMS):
         yield numbers[first : first + CHUNK_ITEMS]
-
-
-def _split(data: Data, validation: object, seed: int) -> tuple[Data, Data | None]:
-    """Training and validation data: a tenth is held out unless told otherwise, nothing of less than 50 items."""
-    if validation is not None and not isinstance(validation, int | float):
-        held_out = load(validation)
-        if held_out.spec.shape != data.spec.shape:
-            raise DataError(f"{held_out.source} has items of shape {held_out.spec.shape}, the data {data.spec.shape}")
-        return data, dataclasses.replace(held_out, spec=data.spec)
-    if validation is None:
-        share = 0.1 if len(data) >= 50 else 0.0
-    else:
-        share = float(validation)
-        if not 0 <= share < 1:
-            raise UsageError(f"validation={share}; accepted are a share from 0 to below 1, or data")
-    count = min(MAX_VALIDATION, round(share * len(data)))
-    if count < 2:
-        return data, None
-    return data.split(count, seed)
-
-
-def _about(data: Data, opened: opening.Opened, run: Run | None) -> list[str]:
-    """What is trained on what, in one line, and what was left out."""
-    spec = data.spec
-    size = (
-        "x".join(str(side) for side in (*spec.shape[1:], spec.shape[0]))
-        if spec.kind == "image"
-        else f"{spec.shape[0]} columns"
-    )
-    classes = f", {len(spec.classes)} classes" if opened.setting.conditional else ", unconditional"
-    choice = ", ".join(
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in opened.plan.notes.items()
-    )
-    told = [
-        f"{len(data):,} {spec.kind}s {size} from {data.source}{classes}; recipe {opened.recipe.name} ({choice}) on {opened.setting.device}"
-    ]
-    if data.labels is not None and not opened.setting.conditional:
-        told.append("the labels are not used (unconditional)")
-    if data.unreadable:
-        name, reason = data.unreadable[0]
-        listed = "; all are listed in unreadable.json" if run is not None else ""
-        told.append(
-            f"{len(data.unreadable):,} files could not be read and are left out, the first {name}: {reason}{listed}"
-        )
-        if run is not None:
-            run.write_facts("unreadable.json", [list(pair) for pair in data.unreadable])
-    return told

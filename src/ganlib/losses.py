@@ -37,7 +37,7 @@ class Minimax(AdversarialLoss):
 
 @dataclass(frozen=True)
 class NonSaturating(AdversarialLoss):
-    """D as minimax; G: -log σ(f), whose gradient does not vanish. Goodfellow et al. 2014, arXiv:1406.2661, section 3."""
+    """D as minimax; G: -log σ(f), whose gradient does not vanish. Goodfellow et al. 2014, arXiv:1406.2661."""
 
     real_target: float = 1.0
     generator_sees_real = False
@@ -51,7 +51,7 @@ class NonSaturating(AdversarialLoss):
 
 @dataclass(frozen=True)
 class LeastSquares(AdversarialLoss):
-    """D: ½(r-1)² + ½f²; G: ½(f-1)². Mao et al. 2017, arXiv:1611.04076, equation 9. `real_target` smooths the 1 of D."""
+    """D: ½(r-1)² + ½f²; G: ½(f-1)². Mao et al. 2017, arXiv:1611.04076, equation 9; `real_target` smooths D's 1."""
 
     real_target: float = 1.0
     generator_sees_real = False
@@ -91,7 +91,10 @@ class Wasserstein(AdversarialLoss):
 
 @dataclass(frozen=True)
 class RelativisticPairing(AdversarialLoss):
-    """D: -log σ(r-f); G: -log σ(f-r), item by item. Jolicoeur-Martineau 2018, arXiv:1807.00734; Huang et al. 2024, 2501.05441."""
+    """D: -log σ(r-f); G: -log σ(f-r), item by item.
+
+    Jolicoeur-Martineau 2018, arXiv:1807.00734; Huang et al. 2024, arXiv:2501.05441.
+    """
 
     def discriminator(self, real: Logits, fake: Logits) -> Scalar:
         return softplus(fake - real).mean()
@@ -103,9 +106,9 @@ class RelativisticPairing(AdversarialLoss):
 
 @dataclass(frozen=True)
 class RelativisticAverage(AdversarialLoss):
-    """D: -log σ(r-E f) - log(1-σ(f-E r)); G the same with real and fake exchanged. Jolicoeur-Martineau 2018, arXiv:1807.00734.
+    """D: -log σ(r-E f) - log(1-σ(f-E r)); G the same with real and fake exchanged.
 
-    E is the mean over the batch, so that micro-batches are not one large batch here.
+    Jolicoeur-Martineau 2018, arXiv:1807.00734. E is the mean over the batch, so that micro-batches are not one large batch here.
     """
 
     def discriminator(self, real: Logits, fake: Logits) -> Scalar:

@@ -107,7 +107,7 @@ def build(value: Any, tensors: Mapping[str, Mapping[str, Tensor]], device: str, 
 
 
 def save(model: Model, path: Path | str, *, discriminator: bool = True) -> None:
-    """Write one file, atomically. Without the discriminator it cannot score, and tells less about who was in the data."""
+    """Write one file, atomically. Without its discriminator it cannot score, and tells less of who was in the data."""
     parts = {"model.json": json.dumps(dict(model.facts), indent=2).encode()}
     networks = {"generator": model.generator, "discriminator": model.discriminator if discriminator else None}
     for name, network in networks.items():
@@ -124,7 +124,7 @@ def save(model: Model, path: Path | str, *, discriminator: bool = True) -> None:
 
 
 def load(path: Path | str, device: str) -> Model:
-    """Read a ``.gan`` file or a run folder. Raises MissingError, DamagedError for a wrong digest, RunError for a misfit."""
+    """Read a ``.gan`` file or a run folder. Raises MissingError, DamagedError (digest), RunError (misfit)."""
     path = Path(path)
     if not path.exists():
         raise MissingError(f"{path} is not there; give a .gan file or a run folder")

@@ -1,32 +1,107 @@
 """Beginning a training or taking it up again: what must agree with the run folder, and what is only said."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ganlib import model
+from ganlib import model, recipes
 from ganlib.core import Plan
-from ganlib.data import Data
-from ganlib.errors import RunError
+from ganlib.data import Data, load
+from ganlib.errors import DataError, RunError, UsageError
+from ganlib.pace import Pace
 from ganlib.recipe import Recipe, Setting
 from ganlib.training import checkpoint
 from ganlib.training.run import Run
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State, create, restore, to_tensors
 
+MAX_VALIDATION = 5000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a call of fit asks for. `load` reads the data; `run` is the open run folder, if any."""
+
+    load: Callable[[], Data]
+    validation: object
+    conditional: bool | None
+    pace: Pace
+    runtime: Runtime
+    asked: Recipe | None
+    seed: int | None
+    run: Run | None
+    checkpoint_seconds: float
+
+    def with_data(self) -> "Request":
+        """The same with the data read already."""
+        data = self.load()
+        return replace(self, load=lambda: data)
+
 
 @dataclass(frozen=True)
 class Opened:
-    """A state ready to train, the seconds already spent on it, and what the user should be told."""
+    """A state ready to train, new or taken up again, the seconds spent on it, and what the user should be told."""
 
     plan: Plan
     state: State
     recipe: Recipe
     setting: Setting
     facts: dict[str, Any]
-    used_seconds: float
+    used_seconds: float = 0.0
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that training needs: networks, data, and what the model will be known by."""
+
+    plan: Plan
+    state: State
+    recipe: Recipe
+    setting: Setting
+    facts: dict[str, Any]
+    train: Data
+    held_out: Data | None
+    label_share: tuple[float, ...]
     notices: tuple[str, ...]
+
+
+def prepare(request: Request) -> Prepared:
+    """Read the data, split them, and begin the training or take it up again; sets the budget of `request.pace`."""
+    data, run, runtime = request.load(), request.run, request.runtime
+    if request.conditional and data.labels is None:
+        raise DataError(f"{data.source} has no labels to condition on; give labels, or sub-folders by class")
+    opened = resume(run, request.asked, data, runtime, request.seed) if run is not None else None
+    conditional = request.conditional is not False and data.labels is not None
+    if opened is not None:
+        conditional = opened.setting.conditional
+    shares = label_shares(data) if conditional else ()
+    seed = opened.facts["seed"] if opened is not None else request.seed or 0
+    train, held_out = split(data, request.validation, seed)
+    pace = request.pace
+    if opened is None:
+        kind = runtime.device.split(":")[0]
+        setting = Setting(data.spec, len(train), kind, pace.seconds, pace.items, conditional)
+        recipe = request.asked or recipes.find(recipes.DEFAULT)()
+        opened = begin(recipe, setting, data, shares, runtime, seed, run)
+    if not conditional and train.labels is not None:
+        train = replace(train, labels=None)
+    pace.used_seconds = opened.used_seconds
+    if pace.seconds is None:
+        opened.state.total_items = pace.items or opened.plan.items
+    return Prepared(
+        opened.plan,
+        opened.state,
+        opened.recipe,
+        opened.setting,
+        opened.facts,
+        train,
+        held_out,
+        shares,
+        (*about(data, opened, run), *opened.notices),
+    )
 
 
 def begin(
@@ -48,7 +123,7 @@ def begin(
         run.write_facts("recipe.json", {**facts, "precision": runtime.precision, "compiled": runtime.compiled})
         run.write_facts("data.json", {"source": data.source, **data.fingerprint()})
         run.truncate_log(0)
-    return Opened(plan, state, recipe, setting, facts, 0.0, ())
+    return Opened(plan, state, recipe, setting, facts)
 
 
 def resume(run: Run, asked: Recipe | None, data: Data, runtime: Runtime, seed: int | None) -> Opened | None:
@@ -115,3 +190,50 @@ def label_shares(data: Data) -> tuple[float, ...]:
         return ()
     counts = np.bincount(data.labels, minlength=len(data.spec.classes))
     return tuple((counts / counts.sum()).tolist())
+
+
+def split(data: Data, validation: object, seed: int) -> tuple[Data, Data | None]:
+    """Training and validation data: a tenth is held out unless told otherwise, nothing of less than 50 items."""
+    if validation is not None and not isinstance(validation, int | float):
+        held_out = load(validation)
+        if held_out.spec.shape != data.spec.shape:
+            raise DataError(f"{held_out.source} has items of shape {held_out.spec.shape}, the data {data.spec.shape}")
+        return data, replace(held_out, spec=data.spec)
+    if validation is None:
+        share = 0.1 if len(data) >= 50 else 0.0
+    else:
+        share = float(validation)
+        if not 0 <= share < 1:
+            raise UsageError(f"validation={share}; accepted are a share from 0 to below 1, or data")
+    count = min(MAX_VALIDATION, round(share * len(data)))
+    if count < 2:
+        return data, None
+    return data.split(count, seed)
+
+
+def about(data: Data, opened: Opened, run: Run | None) -> list[str]:
+    """What is trained on what, in one line, and what was left out."""
+    spec = data.spec
+    size = (
+        "x".join(str(side) for side in (*spec.shape[1:], spec.shape[0]))
+        if spec.kind == "image"
+        else f"{spec.shape[0]} columns"
+    )
+    classes = f", {len(spec.classes)} classes" if opened.setting.conditional else ", unconditional"
+    choice = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in opened.plan.notes.items()
+    )
+    about_recipe = f"recipe {opened.recipe.name}" + (f" ({choice})" if choice else "")
+    told = [f"{len(data):,} {spec.kind}s {size} from {data.source}{classes}; {about_recipe} on {opened.setting.device}"]
+    if data.labels is not None and not opened.setting.conditional:
+        told.append("the labels are not used (unconditional)")
+    if data.unreadable:
+        name, reason = data.unreadable[0]
+        listed = "; all are listed in unreadable.json" if run is not None else ""
+        told.append(
+            f"{len(data.unreadable):,} files could not be read and are left out, the first {name}: {reason}{listed}"
+        )
+        if run is not None:
+            run.write_facts("unreadable.json", [list(pair) for pair in data.unreadable])
+    return told

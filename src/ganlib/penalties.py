@@ -31,7 +31,7 @@ def squared_difference(
 ) -> Float[Tensor, " batch"]:
     """((D(x+σε) - D(x)) / σ)² with ε ~ N(0, I): its mean over ε is ‖∇D(x)‖² + O(σ²). Lin et al. 2025, arXiv:2501.08316.
 
-    It needs no second derivative. In bfloat16 the difference of two logits would be rounding, so `judge` runs in float32.
+    It needs no second derivative. In bfloat16 the difference of two logits would be rounding: `judge` runs in float32.
     """
     noise = torch.randn(items.shape, generator=rng, device=items.device, dtype=items.dtype)
     return ((item_logits(judge(items.detach() + sigma * noise)) - logits) / sigma).square()
@@ -81,7 +81,10 @@ def _unit_slope(judge: Judge, items: Tensor) -> Scalar:
 
 @dataclass(frozen=True)
 class GradientPenalty(Penalty):
-    """E(‖∇D(x̂)‖-1)², x̂ uniform on the line between a real and a fake item; λ = 10. Gulrajani et al. 2017, arXiv:1704.00028."""
+    """E(‖∇D(x̂)‖-1)², x̂ uniform on the line between a real and a fake item; λ = 10.
+
+    Gulrajani et al. 2017, arXiv:1704.00028.
+    """
 
     @property
     def double_backward(self) -> bool:
@@ -89,7 +92,7 @@ class GradientPenalty(Penalty):
 
     def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator) -> Scalar:
         shape = (len(pair.real), *[1] * (pair.real.ndim - 1))
-        share = torch.rand(shape, generator=rng, device=pair.real.device)
+        share = torch.rand(shape, generator=rng, device=pair.real.device, dtype=pair.real.dtype)
         return _unit_slope(judge, torch.lerp(pair.real.detach(), pair.fake.detach(), share))
 
 
@@ -103,7 +106,7 @@ class Dragan(Penalty):
 
     def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator) -> Scalar:
         items = pair.real.detach()
-        noise = torch.rand(items.shape, generator=rng, device=items.device)
+        noise = torch.rand(items.shape, generator=rng, device=items.device, dtype=items.dtype)
         return _unit_slope(judge, items + 0.5 * items.std(correction=0) * noise)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from ganlib.fitting import Progress
 

@@ -16,7 +16,7 @@ CHUNK_ITEMS = 64
 
 
 def truncated(latent: Float[Tensor, "batch latent"], limit: float) -> Float[Tensor, "batch latent"]:
-    """Normal numbers mapped to the normal distribution between -limit and limit, in order (Brock et al. 2018, 1809.11096).
+    """Normal numbers mapped in order to the normal distribution between -limit and limit (Brock et al. 2018, 1809.11096).
 
     A map of the same numbers instead of redrawing: one seed gives the same pictures, more and more typical.
     """
@@ -65,7 +65,7 @@ class Sampler:
         labels: Int[Tensor, " given"] | None = None,
         truncation: float | None = None,
     ) -> Iterator[tuple[Tensor, Condition]]:
-        """Items and their labels in chunks, on the CPU, in constant memory. Given labels are taken in turn, again and again."""
+        """Items and their labels in chunks, on the CPU, in constant memory. Given labels are taken in turn."""
         for chunk in range(math.ceil(num_items / CHUNK_ITEMS)):
             first = chunk * CHUNK_ITEMS
             condition: Condition = None

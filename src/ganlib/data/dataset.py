@@ -11,11 +11,14 @@ from jaxtyping import Int64, Integer, Shaped
 
 from ganlib.core import Batch, Spec
 from ganlib.data.codec import encode
-from ganlib.data.order import positions, prefetch
+from ganlib.data.order import permutation, positions, prefetch
 from ganlib.errors import UsageError
 
 HASHED_BYTES = 64 * 2**20
 """Up to this size all content goes into the fingerprint; of more, as much in evenly spaced items."""
+
+_SPLIT_EPOCH = 2**40
+"""Splits draw from epochs that no run reaches, so that they say nothing about its order."""
 
 
 @final
@@ -86,18 +89,18 @@ class Data:
 
         Both parts keep the order of the items. Raises :class:`UsageError` where fewer than 2 items would be left.
         """
-        if not 0 <= num_validation <= len(self) - 2:
+        if not 0 <= num_validation <= len(self) - 2 or seed < 0:
             raise UsageError(
-                f"cannot hold out {num_validation} of {len(self)} items; "
+                f"cannot hold out {num_validation} of {len(self)} items with seed {seed}; the seed is 0 or more; "
                 f"choose from 0 to {max(len(self) - 2, 0)}, so that 2 are left to train on"
             )
-        rng = np.random.default_rng(seed)
         if self.labels is None:
-            chosen = rng.permutation(len(self))[:num_validation]
+            chosen = permutation(len(self), seed, _SPLIT_EPOCH)[:num_validation]
         else:
             shares = _shares(np.bincount(self.labels, minlength=len(self.spec.classes)), num_validation)
-            members = (np.flatnonzero(self.labels == label) for label in range(len(shares)))
-            parts = [rng.permutation(group)[:share] for group, share in zip(members, shares, strict=True)]
+            members = [np.flatnonzero(self.labels == label) for label in range(len(shares))]
+            orders = [permutation(len(group), seed, _SPLIT_EPOCH + label) for label, group in enumerate(members)]
+            parts = [group[order[:share]] for group, order, share in zip(members, orders, shares, strict=True)]
             chosen = np.concatenate(parts)
         held_out = np.zeros(len(self), bool)
         held_out[chosen] = True

@@ -20,7 +20,7 @@ from ganlib.errors import DataError, MissingError, UsageError
 
 _ACCEPTED = (
     "the path of a folder of pictures, of a .zip, .npz, .npy, IDX or CIFAR .bin file, an array, a tensor, "
-    "a list of arrays or pictures, a torch Dataset, a Hugging Face Dataset, or 'digits'"
+    "a list of arrays, pictures or their paths, a torch Dataset, a Hugging Face Dataset, or 'digits'"
 )
 
 
@@ -150,13 +150,16 @@ def _file(path: Path, labels: object, options: Options) -> Data:
 
 
 def _items(items: Sequence[Any], labels: object, source: str, options: Options, torch_order: bool) -> Data:
-    """Items one by one: all Pillow pictures, or all arrays of one shape."""
+    """Items one by one: all Pillow pictures, all paths of pictures, or all arrays of one shape."""
     if len(items) < 2:
         raise DataError(f"{source} has {len(items)} items; at least 2 are needed to learn from")
     if all(isinstance(item, Image.Image) for item in items):
         names = [f"picture {number}" for number in range(len(items))]
         # One thread: the same object may be in the list twice, and Pillow reads its file on first use.
         return gather(Gathering(source, names, items.__getitem__, labels, num_threads=1), options)
+    if all(isinstance(item, str | Path) for item in items):
+        paths = [Path(item) for item in items]
+        return gather(Gathering(source, [folders.printable(str(p)) for p in paths], paths.__getitem__, labels), options)
     try:
         arrays = [as_array(item) for item in items]
         shapes = sorted({array.shape for array in arrays})

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from ganlib.data.arrays import from_array
 from ganlib.data.dataset import Data
@@ -65,7 +66,10 @@ def from_npz(path: Path, labels: object, options: Options) -> Data:
 
 
 def _refused(path: Path, error: Exception) -> str:
-    if "pickle" in str(error):
+    # numpy takes whatever does not begin like a file of its own for pickle; pickle itself begins with byte 80.
+    with open(path, "rb") as file:
+        first = file.read(1)
+    if "Object arrays" in str(error) or first == b"\x80":
         return (
             f"{path} holds Python objects (pickle), which can run any code when they are read, so they are not; "
             "save plain numbers instead: np.savez_compressed(path, images=np.stack(images), labels=labels)"
@@ -73,7 +77,7 @@ def _refused(path: Path, error: Exception) -> str:
     return f"{path} cannot be read ({error}); it may be damaged or cut off: make or download it again"
 
 
-def _from_arrays(path: Path, stored: Mapping[str, np.ndarray], labels: object, options: Options) -> Data:
+def _from_arrays(path: Path, stored: NpzFile, labels: object, options: Options) -> Data:
     names = {name.lower(): name for name in stored}
     packed = _packed(path, stored, names)
     if packed is not None:
@@ -106,7 +110,7 @@ def _named(names: Mapping[str, str], words: Sequence[str], split: str) -> str | 
 
 
 def _labels(
-    stored: Mapping[str, np.ndarray], names: Mapping[str, str], num_items: int, split: str, taken: Sequence[str]
+    stored: NpzFile, names: Mapping[str, str], num_items: int, split: str, taken: Sequence[str]
 ) -> np.ndarray | None:
     """The labels by name, else the only other array with one whole number or name per item."""
     chosen = _named({low: name for low, name in names.items() if name not in taken}, _LABELS, split)
@@ -118,7 +122,7 @@ def _labels(
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _packed(path: Path, stored: Mapping[str, np.ndarray], names: Mapping[str, str]) -> list[bytes] | None:
+def _packed(path: Path, stored: NpzFile, names: Mapping[str, str]) -> list[bytes] | None:
     """The picture files that are packed end to end, if that is how they are stored."""
     body_name = next((names[word] for word in _BYTES if word in names), None)
     if body_name is None or "offsets" not in names:

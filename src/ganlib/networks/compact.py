@@ -3,6 +3,7 @@
 The base grid and the doublings are those of :func:`ganlib.networks.parts.pyramid`: 7 x 7 twice doubled for 28 x 28.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +16,7 @@ from ganlib.networks.parts import SLOPE, Projection, WithClass, crop, pad, pyram
 
 
 class CompactGenerator(nn.Module):
-    """A linear layer to the base grid, transposed 4x4 convolutions with batch normalisation, one 3x3 to the item, tanh."""
+    """A linear layer to the base grid, transposed 4x4 convolutions with batch normalisation, one 3x3, tanh."""
 
     def __init__(self, shape: Sequence[int], *, latent: int, width: int, num_classes: int = 0) -> None:
         super().__init__()
@@ -28,7 +29,7 @@ class CompactGenerator(nn.Module):
         self.first = nn.BatchNorm2d(widths[0])
         self.doublings = nn.ModuleList(
             nn.Sequential(nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b))
-            for a, b in zip(widths, widths[1:], strict=False)
+            for a, b in itertools.pairwise(widths)
         )
         self.to_item = nn.Conv2d(widths[-1], channels, 3, 1, 1)
 
@@ -52,7 +53,7 @@ class CompactDiscriminator(nn.Module):
         self.size = (base_height * 2**doublings, base_width * 2**doublings)
         widths = [width * 2 ** min(stage, 3) for stage in range(doublings + 1)]
         self.from_item = nn.Conv2d(channels, widths[0], 3, 1, 1)
-        self.halvings = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.halvings = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in itertools.pairwise(widths))
         self.head = Projection(widths[-1] * base_height * base_width, num_classes)
 
     def forward(

@@ -1,4 +1,4 @@
-"""DCGAN: strided convolutions with batch normalisation. Radford et al. 2015, arXiv:1511.06434, figure 1 and section 3."""
+"""DCGAN: strided convolutions with batch normalisation. Radford et al. 2015, arXiv:1511.06434, figure 1, section 3."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def _initialise(module: nn.Module) -> None:
 
 
 class DCGANGenerator(nn.Module):
-    """A 4 x 4 grid (or the size's own) doubled by transposed convolutions; rectifiers; tanh. Any size, by a centre crop."""
+    """A 4 x 4 grid (or the size's own) doubled by transposed convolutions; rectifiers; tanh. Cropped to any size."""
 
     def __init__(self, shape: Sequence[int], *, latent: int, width: int, num_classes: int = 0) -> None:
         super().__init__()

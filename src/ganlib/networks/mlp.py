@@ -1,4 +1,4 @@
-"""Multilayer perceptrons: the networks of the first article, and of vectors. Goodfellow et al. 2014, arXiv:1406.2661."""
+"""Multilayer perceptrons: networks of the first article, and of vectors. Goodfellow et al. 2014, arXiv:1406.2661."""
 
 import math
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ SLOPE = 0.2
 
 
 def pyramid(height: int, width: int, largest_base: int = 8) -> tuple[int, int, int]:
-    """The number of doublings and the base grid whose doublings cover `height` x `width` with the fewest pixels to spare.
+    """How many doublings of which base grid cover `height` x `width` with the fewest pixels to spare.
 
     No side of the base grid is over `largest_base`; of equal choices the one with the smaller base wins. A side that is
     no multiple is covered by a larger grid, and the result is cropped.

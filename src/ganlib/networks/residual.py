@@ -3,6 +3,7 @@
 Written from Huang et al. 2024, "The GAN is dead; long live the GAN!", arXiv:2501.05441, section 3 and appendix.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -28,7 +29,7 @@ def _scaled(layer: nn.Conv2d | nn.Linear, gain: float) -> nn.Conv2d | nn.Linear:
 class Block(nn.Module):
     """x + W₃ a(W₂ a(W₁ x)): 1x1 to twice the width, grouped 3x3, 1x1 back; W₃ begins at zero.
 
-    The first two begin at gain √(2/(1+slope²)) L^(-1/4) with L the number of blocks (Zhang et al. 2019, arXiv:1901.09321).
+    The first two begin at gain √(2/(1+slope²)) L^(-1/4), L the number of blocks (Zhang et al. 2019, arXiv:1901.09321).
     """
 
     def __init__(self, width: int, num_blocks: int) -> None:
@@ -45,13 +46,13 @@ class Block(nn.Module):
 
 
 def widths_of(doublings: int, width: int, smallest: int = CHANNELS_PER_GROUP) -> list[int]:
-    """The width of each stage from the base grid up: the three coarsest are full, each finer one half of the one before."""
+    """The width of each stage from the base grid up: the three coarsest are full, each finer one half the one before."""
     widths = [width if stage < 3 else width // 2 ** (stage - 2) for stage in range(doublings + 1)]
     return [max(smallest, w // CHANNELS_PER_GROUP * CHANNELS_PER_GROUP) for w in widths]
 
 
 class ResidualGenerator(nn.Module):
-    """A learned base grid scaled by the latent, then stages of blocks, doubled between them. No tanh: decoding clamps."""
+    """A learned base grid scaled by the latent, stages of blocks, doubled between them. No tanh: decoding clamps."""
 
     def __init__(self, shape: Sequence[int], *, latent: int, width: int, blocks: int = 2, num_classes: int = 0) -> None:
         super().__init__()
@@ -66,7 +67,7 @@ class ResidualGenerator(nn.Module):
         )
         self.between = nn.ModuleList(
             _scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity()
-            for a, b in zip(widths, widths[1:], strict=False)
+            for a, b in itertools.pairwise(widths)
         )
         self.to_item = _scaled(nn.Conv2d(widths[-1], channels, 1), 1.0)
 
@@ -81,7 +82,7 @@ class ResidualGenerator(nn.Module):
 
 
 class ResidualDiscriminator(nn.Module):
-    """The generator's mirror image: stages of blocks, halved between them, a depthwise layer over the base grid, a logit."""
+    """The generator's mirror image: stages of blocks, halved between them, a depthwise layer over the base grid."""
 
     def __init__(self, shape: Sequence[int], *, width: int, blocks: int = 2, num_classes: int = 0) -> None:
         super().__init__()
@@ -95,7 +96,7 @@ class ResidualDiscriminator(nn.Module):
         )
         self.between = nn.ModuleList(
             _scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity()
-            for a, b in zip(widths, widths[1:], strict=False)
+            for a, b in itertools.pairwise(widths)
         )
         self.over_grid = _scaled(
             nn.Conv2d(widths[-1], widths[-1], (base_height, base_width), groups=widths[-1], bias=False), 1.0

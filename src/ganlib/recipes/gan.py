@@ -20,9 +20,9 @@ def gan(
 ) -> "Plan":
     """The multilayer perceptrons of the first article. Goodfellow et al. 2014, arXiv:1406.2661
 
-    Generator 256-512-1024, discriminator 1024-512-256 with dropout, leaky rectifiers and Adam, as the articles that teach
-    it have it; the paper itself used maxout, sigmoids and momentum. Classes, where there are any, are an embedding
-    beside the latent and a projection in the discriminator.
+    Generator 256-512-1024, discriminator 1024-512-256 with dropout, leaky rectifiers and Adam, as the articles that
+    teach it have it; the paper itself used maxout, sigmoids and momentum. Classes, where there are any, are an
+    embedding beside the latent and a projection in the discriminator.
 
     Args:
         latent: width of the random input.

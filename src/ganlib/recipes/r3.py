@@ -21,7 +21,6 @@ def r3(
     penalty_every_steps: int | None = None,
     penalty_sigma: float | None = None,
     ema_halflife_items: float | None = None,
-    items: int | None = None,
 ) -> "Plan":
     """Relativistic pairing loss with R1 and R2, the default. Huang et al. 2024, arXiv:2501.05441
 
@@ -42,7 +41,6 @@ def r3(
         penalty_every_steps: the penalties are applied in every so many steps, with as many times the weight.
         penalty_sigma: the step of the finite-difference penalty; None for the exact one.
         ema_halflife_items: half-life of the moving average of the generator's weights.
-        items: how many items are worth seeing where no budget is given.
     """
     import math
 
@@ -75,7 +73,7 @@ def r3(
         discriminator=adam,
         batch_items=batch_items,
         ema_halflife_items=Schedule(0.0, ema_halflife_items or chosen["ema_halflife_items"], until=0.1),
-        items=items or chosen["items"],
+        items=chosen["items"],
         joint_verdicts=True,
         notes={"network": network, "width": width, "gamma": scaled},
     )
@@ -95,7 +93,7 @@ DEFAULTS: dict[str, dict] = {
 
 
 def _network_for(setting: Setting) -> Literal["mlp", "compact", "residual"]:
-    """Vectors need no convolutions; a processor, or a GPU for less than an hour, has no time for the residual networks."""
+    """Vectors need no convolutions; a processor, or a GPU for under an hour, has no time for the residual networks."""
     if setting.spec.kind == "vector":
         return "mlp"
     if setting.device != "cuda" or (setting.budget_seconds or 1e9) < 3600:

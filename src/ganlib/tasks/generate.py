@@ -11,7 +11,7 @@ from ganlib.core import Batch, Condition, Pair, Task
 
 @dataclass(frozen=True)
 class Generate(Task):
-    """Real: the data. Fake: the generator's, of the class of the real item beside it, so that a pair shares its condition."""
+    """Real: the data. Fake: the generator's, of the class of the real item beside it: a pair shares its condition."""
 
     make_generator: Callable[[], nn.Module]
     make_discriminator: Callable[[], nn.Module]

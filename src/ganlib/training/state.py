@@ -124,10 +124,11 @@ def restore(state: State, tensors: Mapping[str, Mapping[str, Tensor]], facts: Ma
     for name, module in _modules(state).items():
         load_weights(module, tensors.get(name, {}), name)
     for name, optimiser in _optimisers(state).items():
+        weights = [weight for group in optimiser.param_groups for weight in group["params"]]
         numbers: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.get(f"{name}_optimiser", {}).items():
             index, _, field_name = key.partition(".")
-            numbers.setdefault(int(index), {})[field_name] = value
+            numbers.setdefault(int(index), {})[field_name] = _laid_out_like(weights[int(index)], value)
         groups = optimiser.state_dict()["param_groups"]
         optimiser.load_state_dict({"state": numbers, "param_groups": groups})
     state.items_seen, state.total_items = int(facts["items_seen"]), int(facts["total_items"])
@@ -137,8 +138,15 @@ def restore(state: State, tensors: Mapping[str, Mapping[str, Tensor]], facts: Ma
     )
 
 
+def _laid_out_like(weight: Tensor, value: Tensor) -> Tensor:
+    """A copy in the memory order of its weight: fused optimisers read both as they lie, and files are row-major."""
+    if value.shape != weight.shape:
+        return value.clone()
+    return torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Load weights whose names and shapes must all be the module's own, else :class:`RunError` names the first that is not."""
+    """Load weights whose names and shapes are all the module's own, else :class:`RunError` names the first that is not."""
     own = module.state_dict()
     for key in [*own, *tensors]:
         if key not in tensors or key not in own or own[key].shape != tensors[key].shape:

@@ -73,7 +73,7 @@ def discriminator_terms(
     runtime: Runtime,
     rng: torch.Generator,
 ) -> Terms:
-    """The adversarial term, each penalty that is due, and the task's own. A pass with penalties is float32 throughout."""
+    """The adversarial term, each penalty that is due, the task's own. A pass with penalties is float32 throughout."""
     twice = any(item.penalty.double_backward for item in due.values())
     if twice:
         pair = Pair(pair.real.detach().requires_grad_(), pair.fake.requires_grad_(), pair.condition)

@@ -1,0 +1,6 @@
+"""``python -m ganlib``."""
+
+from ganlib.cli import main
+
+if __name__ == "__main__":
+    main()

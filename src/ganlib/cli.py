@@ -1,0 +1,220 @@
+"""The command line: fit, sample, evaluate, show, recipes. Nothing heavy is imported before a command runs."""
+
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+
+from ganlib import __version__, recipes
+from ganlib.errors import GanlibError
+
+DESCRIPTION = """Generative adversarial networks that train without tuning.
+
+  ganlib fit digits --out runs/digits            train; run it again to go on
+  ganlib sample runs/digits -n 100 --out out/    draw pictures
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0, or the status of :mod:`ganlib.errors`; 130 and 143 after a signal; 70 for a bug."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    machine = "--json" in given
+    try:
+        parser, commands = make_parser(given)
+        options = parser.parse_args(given)
+        if options.command is None:
+            parser.print_help()
+            sys.exit(0)
+        commands[options.command](options[options.command])
+    except GanlibError as error:
+        _fail(error, machine)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except Exception as error:
+        if "out of memory" in str(error) or isinstance(error, MemoryError):
+            _fail(GanlibError(f"out of memory ({error}); pass a smaller --batch_items or --width, or --size"), machine)
+        traceback.print_exc()
+        print("ganlib: this is a bug; please report the lines above with the command", file=sys.stderr)
+        sys.exit(70)
+
+
+def make_parser(given: Sequence[str]) -> tuple[ArgumentParser, dict[str, Any]]:
+    """The parser, with the options of the recipe that the arguments name, and the function of each command."""
+    parser = ArgumentParser(prog="ganlib", description=DESCRIPTION, version=__version__)
+    commands = parser.add_subcommands(required=False, dest="command")
+    makers = {
+        "fit": (_fit_parser(_recipe_named(given)), run_fit, "train a recipe on data, or go on with a run"),
+        "sample": (_sample_parser(), run_sample, "draw from a trained run into a folder or file"),
+        "evaluate": (_evaluate_parser(), run_evaluate, "score a trained run against held-out data"),
+        "show": (_show_parser(), run_show, "say where a run is, and draw its pictures"),
+        "recipes": (_recipes_parser(), run_recipes, "list the recipes, with what each is and its paper"),
+    }
+    for name, (subparser, _, help_line) in makers.items():
+        commands.add_subcommand(name, subparser, help=help_line)
+    return parser, {name: function for name, (_, function, _) in makers.items()}
+
+
+def _fit_parser(recipe: str) -> ArgumentParser:
+    parser = ArgumentParser(description="Train a recipe on data. Run the same command again to go on where it stopped.")
+    parser.add_argument(
+        "data",
+        type=str,
+        help="'digits', a folder of pictures (sub-folders are classes), a zip, .npz, .npy, IDX, CIFAR .bin",
+    )
+    parser.add_argument("--out", type=str, required=True, help="the run folder")
+    parser.add_argument(
+        "--recipe",
+        type=str | None,
+        default=None,
+        help=f"one of {', '.join(recipes.names())}; default {recipes.DEFAULT}",
+    )
+    parser.add_argument(
+        "--minutes", type=float | None, default=None, help="stop after this time; schedules and networks fit it"
+    )
+    parser.add_argument("--items", type=int | None, default=None, help="stop when so many items have been seen")
+    parser.add_argument("--seed", type=int | None, default=None, help="of weights, order and latents; default 0")
+    parser.add_argument(
+        "--size", type=str | None, default=None, help="cut and resize pictures: 64, or 64x96 (height x width)"
+    )
+    parser.add_argument("--validation", type=str | None, default=None, help="a share to hold out (0.1), or other data")
+    parser.add_argument("--unconditional", type=bool, default=False, help="do not use the labels")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument(
+        "--precision", type=Literal["auto", "float32", "bfloat16"], default="auto", help="number format of the networks"
+    )
+    parser.add_argument("--compile", type=bool, default=False, help="compile the networks")
+    parser.add_argument("--threads", type=int | None, default=None, help="processor threads; default all")
+    parser.add_argument("--checkpoint_seconds", type=float, default=60.0, help="time between checkpoints")
+    parser.add_argument("--json", action="store_true", help="JSON lines on standard output, nothing for people")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--config", action=ActionConfigFile, help="a YAML file of these options")
+    parser.add_function_arguments(recipes.find(recipe), as_group=True, fail_untyped=False)
+    return parser
+
+
+def _sample_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="Draw from a run folder or a .gan file. The same seed gives the same items.")
+    parser.add_argument("run", type=str, help="a run folder or a .gan file")
+    parser.add_argument("-n", "--number", type=int, default=64, help="how many")
+    parser.add_argument(
+        "--out", type=str, required=True, help="a folder (PNG files), or a file: .npz, .png (a grid), .csv (vectors)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the latents")
+    parser.add_argument("--labels", type=str | None, default=None, help="classes by name, taken in turn: 3,7")
+    parser.add_argument("--truncation", type=float | None, default=None, help="largest latent in standard deviations")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
+    return parser
+
+
+def _evaluate_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Frechet and kernel distance, precision, recall, density, coverage, with protocol."
+    )
+    parser.add_argument("run", type=str, help="a run folder or a .gan file")
+    parser.add_argument("data", type=str, help="held-out data")
+    parser.add_argument(
+        "--number", type=int | None, default=None, help="how many samples; default as many as there are data"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the latents")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--json", action="store_true", help="JSON on standard output")
+    return parser
+
+
+def _show_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="Say where a run is; draw its grid, or the animation of its training.")
+    parser.add_argument("run", type=str, help="a run folder")
+    parser.add_argument("--grid", type=str | None, default=None, help="write the newest sample grid to this .png")
+    parser.add_argument("--animation", type=str | None, default=None, help="write the grids over time to this .gif")
+    parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
+    return parser
+
+
+def _recipes_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="One line for each recipe: name, what it is, paper.")
+    parser.add_argument("--json", action="store_true", help="JSON on standard output")
+    return parser
+
+
+def run_fit(options: Namespace) -> None:
+    from ganlib.doors import fit
+
+    given = options.as_dict()
+    given.pop("config", None)
+    names = fit.__kwdefaults__.keys() | {"data", "out"}
+    own = {name: given[name] for name in names if name in given}
+    result = fit(recipe_options={name: value for name, value in given.items() if name not in names}, **own)
+    if options.json:
+        print(json.dumps({"done": True, **result}))
+    elif not options.quiet:
+        print(f"{result['items']:,} items in {result['out']}; newest pictures: {result['grid']}")
+        print(f"draw more: ganlib sample {result['out']} -n 100 --out samples/")
+
+
+def run_sample(options: Namespace) -> None:
+    from ganlib.doors import sample
+
+    count = sample(
+        options.run, options.number, options.out, options.seed, options.labels, options.truncation, options.device
+    )
+    print(json.dumps({"items": count, "out": options.out}) if options.json else f"{count:,} items in {options.out}")
+
+
+def run_evaluate(options: Namespace) -> None:
+    from ganlib.gan import GAN
+
+    scores = GAN.load(options.run, device=options.device).evaluate(
+        options.data, num_items=options.number, seed=options.seed
+    )
+    print(scores.to_json() if options.json else scores)
+
+
+def run_show(options: Namespace) -> None:
+    from ganlib.doors import show
+
+    told = show(options.run, options.grid, options.animation)
+    if options.json:
+        print(json.dumps(told))
+        return
+    for name, value in told.items():
+        print(f"{name:12} {value}")
+
+
+def run_recipes(options: Namespace) -> None:
+    told = {name: recipes.find(name)().summary for name in recipes.names()}
+    if options.json:
+        print(json.dumps(told))
+        return
+    for name, summary in told.items():
+        print(f"{name:8} {summary}{'  [default]' if name == recipes.DEFAULT else ''}")
+
+
+def _recipe_named(given: Sequence[str]) -> str:
+    """The recipe that ``--recipe NAME``, ``--recipe=NAME`` or the run folder to be taken up again names."""
+    if "fit" not in given[:1]:
+        return recipes.DEFAULT
+    for place, word in enumerate(given):
+        if word == "--recipe" and place + 1 < len(given):
+            return _known(given[place + 1])
+        if word.startswith("--recipe="):
+            return _known(word.partition("=")[2])
+    return recipes.DEFAULT
+
+
+def _known(name: str) -> str:
+    recipes.find(name)
+    return name
+
+
+def _fail(error: GanlibError, machine: bool) -> None:
+    if machine:
+        print(json.dumps({"error": str(error), "kind": type(error).__name__}))
+    print(f"ganlib: {error}", file=sys.stderr)
+    sys.exit(error.exit_status)

@@ -1,0 +1,162 @@
+"""What the commands do, once the arguments are read: files and folders around the estimator."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ganlib import recipes
+from ganlib.data import pictures
+from ganlib.data.codec import decode
+from ganlib.data.show import grid, save_animation, save_folder, save_npz, save_png
+from ganlib.errors import MissingError, UsageError
+from ganlib.files import write_bytes
+from ganlib.gan import GAN
+from ganlib.training.run import Run
+
+
+def fit(
+    *,
+    data: str,
+    out: str,
+    recipe: str | None = None,
+    recipe_options: Mapping[str, Any],
+    minutes: float | None = None,
+    items: int | None = None,
+    seed: int | None = None,
+    size: str | None = None,
+    validation: str | None = None,
+    unconditional: bool = False,
+    device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    compile: bool = False,
+    threads: int | None = None,
+    checkpoint_seconds: float = 60.0,
+    json: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train into a run folder; returns what to tell about it."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    function = recipes.find(recipe or recipes.DEFAULT)
+    chosen = function(**recipe_options)
+    asked = chosen if recipe is not None or chosen != function() else None
+    gan = GAN(asked, seed=seed, device=device, precision=precision, compile=compile)
+    gan.fit(
+        data,
+        validation=_share_or_data(validation),
+        items=items,
+        minutes=minutes,
+        run=out,
+        conditional=False if unconditional else None,
+        size=_size(size),
+        progress="json" if json else "none" if quiet else "auto",
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    return show(out, None, None)
+
+
+def sample(
+    run: str, number: int, out: str, seed: int, labels: str | None, truncation: float | None, device: str
+) -> int:
+    """Write samples to a folder of PNG files, a .npz, a grid as .png, or a .csv of vectors; returns how many."""
+    gan = GAN.load(run, device=device)
+    spec, path = gan.model_.setting.spec, Path(out)
+    if path.suffix and path.suffix not in (".npz", ".png", ".csv"):
+        raise UsageError(f"cannot write {out}; accepted are a folder, .npz, .png (a grid) and, for vectors, .csv")
+    if number < 1:
+        raise UsageError(f"cannot draw {number} items; ask for 1 or more")
+    asked = None if labels is None else gan._class_numbers([part.strip() for part in labels.split(",")])
+    parts = gan.model_.sampler.stream(number, seed=seed, labels=asked, truncation=truncation)
+    if spec.kind == "vector":
+        _write_vectors(path, np.concatenate([decode(spec, part) for part, _ in parts]))
+        return number
+    known = _labels(gan, number, seed, asked)
+    if path.suffix == ".npz":
+        save_npz(path, (pictures(spec, part) for part, _ in parts), known, num_items=number)
+    elif path.suffix == ".png":
+        save_png(path, grid(np.concatenate([pictures(spec, part) for part, _ in parts])))
+    else:
+        deep = spec.dtype == "uint16" and spec.shape[0] == 1
+        made = (
+            decode(spec, part).reshape(-1, *spec.shape[1:], 1) if deep else pictures(spec, part) for part, _ in parts
+        )
+        save_folder(path, (picture for part in made for picture in part), _numbers(known), spec.classes)
+    return number
+
+
+def show(run: str, grid_out: str | None, animation_out: str | None) -> dict[str, Any]:
+    """Where a run is; its newest grid and the animation of its grids copied where asked for."""
+    opened = Run.read(run)
+    facts, records = opened.read_facts("recipe.json"), opened.records()
+    grids = sorted(opened.samples.glob("*.png"))
+    scores = [record for record in records if record.get("score") is not None]
+    if (grid_out or animation_out) and not grids:
+        raise MissingError(f"{run} has no sample grids yet; train it first: ganlib fit DATA --out {run}")
+    if grid_out:
+        write_bytes(Path(grid_out), grids[-1].read_bytes())
+    if animation_out:
+        from PIL import Image
+
+        save_animation(animation_out, (np.asarray(Image.open(path)) for path in grids), milliseconds=300)
+    times = (
+        (opened.folder / "timing.jsonl").read_text().splitlines() if (opened.folder / "timing.jsonl").exists() else []
+    )
+    return {
+        "out": str(run),
+        "recipe": facts["recipe"]["name"],
+        "data": opened.read_facts("data.json")["source"],
+        "items": max((int(record["items"] or 0) for record in records), default=0),
+        "seconds": json.loads(times[-1])["seconds"] if times else 0.0,
+        "score": scores[-1]["score"] if scores else None,
+        "best_score": min((record["score"] for record in scores), default=None),  # type: ignore[type-var]
+        "grid": str(grids[-1]) if grids else None,
+        "plot": str(opened.folder / "losses.png"),
+    }
+
+
+def _labels(gan: GAN, number: int, seed: int, asked: torch.Tensor | None) -> np.ndarray | None:
+    if not gan.model_.label_share:
+        return None
+    return gan.labels(number, seed=seed) if asked is None else asked[torch.arange(number) % len(asked)].numpy()
+
+
+def _numbers(labels: np.ndarray | None) -> Iterator[int] | None:
+    return None if labels is None else (int(label) for label in labels)
+
+
+def _write_vectors(path: Path, rows: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    if path.suffix == ".csv":
+        text = io.StringIO()
+        csv.writer(text).writerows(rows.tolist())
+        buffer.write(text.getvalue().encode())
+    elif path.suffix == ".npz":
+        np.savez(buffer, items=rows)
+    else:
+        raise UsageError(f"cannot write vectors to {path}; give a .csv or .npz file")
+    write_bytes(path, buffer.getvalue())
+
+
+def _share_or_data(validation: str | None) -> float | str | None:
+    if validation is None:
+        return None
+    try:
+        return float(validation)
+    except ValueError:
+        return validation
+
+
+def _size(size: str | None) -> tuple[int, int] | int | None:
+    """64, or 64x96 as height x width."""
+    if size is None:
+        return None
+    sides = size.lower().split("x")
+    if not all(side.isdigit() for side in sides) or len(sides) > 2:
+        raise UsageError(f"--size {size}: give one number, or HEIGHTxWIDTH such as 64x96")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))

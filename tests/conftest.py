@@ -1,0 +1,23 @@
+"""What all tests share: one thread each, and the real data where they are."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real data sets beside the checkout; the test is skipped where there is none."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real data sets at {SHARED_DATA}; this test reads them from there")
+    return SHARED_DATA
