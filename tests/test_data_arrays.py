@@ -238,6 +238,9 @@ def test_npz_by_the_names_of_its_arrays(tmp_path: Path) -> None:
     assert len(load(path, split="test")) == 2 and len(load(path)) == 6
     np.savez(path, faces=images)
     assert load(path).labels is None
+    with pytest.raises(DataError, match="or with 'test' in front"):
+        np.savez(path, images=images, labels=labels)
+        load(path, split="test")
     np.savez(path, images=images, person=labels, note=np.zeros(3))
     assert load(path).spec.classes == ("0", "1", "2")
     np.savez(path, weights=images, bias=labels)

@@ -112,7 +112,8 @@ def test_prefetching_gives_the_same_and_ends_its_thread() -> None:
         finally:
             closed.append(True)
 
-    ahead = prefetch(count())
+    source = count()  # held here, so that only prefetch can close it
+    ahead = prefetch(source)
     assert list(itertools.islice(ahead, 5)) == [0, 1, 2, 3, 4] and threading.active_count() == threads + 1
     ahead.close()
     assert threading.active_count() == threads and closed == [True]

@@ -169,13 +169,13 @@ def test_resize_cuts_the_middle() -> None:
 
 def test_draft_and_full_decoding_agree(tmp_path: Path) -> None:
     rows, columns = np.mgrid[:512, :768]
-    smooth = np.stack([rows / 2, columns / 3, (rows + columns) / 5], -1).astype(np.uint8)
+    smooth = np.stack([rows / 2, columns / 3, 128 + 100 * np.sin(columns * 2 * np.pi / 16)], -1).astype(np.uint8)
     for suffix in (".jpg", ".png"):
         folder_of(tmp_path, Image.fromarray(smooth), Image.fromarray(smooth), suffix=suffix).rename(
             tmp_path / suffix[1:]
         )
-    small = [load(tmp_path / kind, size=(32, 24)).items.astype(int) for kind in ("jpg", "png")]
-    assert np.abs(small[0] - small[1]).max() <= 6
+    small = [load(tmp_path / kind, size=(128, 96)).items.astype(int) for kind in ("jpg", "png")]
+    assert np.abs(small[0] - small[1])[:, 2].mean() <= 3
 
 
 @pytest.mark.parametrize("size", [0, -1, 100_000, (8, 0)])
@@ -247,7 +247,8 @@ def test_bad_files_among_good_ones_are_listed_with_their_reason(tmp_path: Path) 
     assert len(data) == 9 and "pipe.png" not in dict(data.unreadable)
     assert sorted(dict(data.unreadable)) == sorted([*bad, "lost.png"])
     assert all(words in dict(data.unreadable)[name] for name, (_, words) in bad.items())
-    assert np.array_equal(data.items[7], noise(7, 32, 32, 3).transpose(2, 0, 1))  # those behind moved up as they are
+    for row, seed in ((7, 7), (8, 0)):  # those behind a bad one move up as they are
+        assert np.array_equal(data.items[row], noise(seed, 32, 32, 3).transpose(2, 0, 1))
 
 
 def test_mostly_unreadable_is_an_error_with_examples(tmp_path: Path) -> None:
@@ -350,7 +351,7 @@ def test_zip_links_bombs_duplicates_and_damage_are_refused(tmp_path: Path) -> No
     with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("1.png", png(1))
         archive.writestr("1.png", png(2))
-    with pytest.raises(DataError, match="twice"):
+    with pytest.raises(DataError, match="appears twice"):
         load(tmp_path / "twice.zip")
     (tmp_path / "cut.zip").write_bytes((tmp_path / "twice.zip").read_bytes()[:-30])
     with pytest.raises(DataError, match="not a zip archive that can be read"):
@@ -391,7 +392,9 @@ def test_a_list_of_paths_is_read_in_its_order(tmp_path: Path) -> None:
 
 
 def test_owned_pillow_pictures_stay_as_they_are() -> None:
-    picture = colour()
-    picture.info["exif"] = b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+    content = io.BytesIO()
+    colour(0, 64, 48).save(content, "JPEG")
+    before = np.asarray(Image.open(content))
+    picture = Image.open(content)
     data = load([picture, picture], size=4)
-    assert picture.size == (6, 8) and np.array_equal(np.asarray(picture), noise(0, 8, 6, 3)) and len(data) == 2
+    assert len(data) == 2 and picture.size == (48, 64) and np.array_equal(np.asarray(picture), before)

@@ -1,21 +1,20 @@
 """The command line: fit, sample, evaluate, show, recipes. Nothing heavy is imported before a command runs."""
 
+import inspect
 import json
 import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
 
 from ganlib import __version__, recipes
 from ganlib.errors import GanlibError
 
-DESCRIPTION = """Generative adversarial networks that train without tuning.
-
-  ganlib fit digits --out runs/digits            train; run it again to go on
-  ganlib sample runs/digits -n 100 --out out/    draw pictures
-"""
+DESCRIPTION = (
+    "Generative adversarial networks that train without tuning. Try: ganlib fit digits --out runs/digits --minutes 2"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -148,7 +147,7 @@ def run_fit(options: Namespace) -> None:
 
     given = options.as_dict()
     given.pop("config", None)
-    names = fit.__kwdefaults__.keys() | {"data", "out"}
+    names = set(inspect.signature(fit).parameters)
     own = {name: given[name] for name in names if name in given}
     result = fit(recipe_options={name: value for name, value in given.items() if name not in names}, **own)
     if options.json:

@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from ganlib.recipe import Recipe
 from ganlib.sampling import CHUNK_ITEMS, Sampler, slerp
 from ganlib.stopping import stop_wishes
 from ganlib.training.run import Run
-from ganlib.training.runtime import Runtime, choose_device
+from ganlib.training.runtime import Runtime, Precision, choose_device, choose_precision
 
 
 class GAN:
@@ -36,7 +36,7 @@ class GAN:
         recipe: a name (``ganlib recipes`` lists them), a recipe with options, or None for the default.
         seed: of weights, order and latents; None is 0, or that of the run that is taken up again.
         device: "auto", "cpu", "cuda" or "mps".
-        precision: "auto" is bfloat16 on CUDA, else float32. Weights and penalties are float32 always.
+        precision: "auto" is bfloat16 where the hardware is made for it. Weights and penalties are float32 always.
         compile: compile both networks with torch.compile, where the recipe's penalties allow it.
     """
 
@@ -46,13 +46,13 @@ class GAN:
         *,
         seed: int | None = None,
         device: str = "auto",
-        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        precision: Precision = "auto",
         compile: bool = False,
     ) -> None:
         self.recipe = recipe
         self.seed = seed
         self.device = device
-        self.precision = precision
+        self.precision: Precision = precision
         self.compile = compile
 
     def fit(
@@ -98,7 +98,7 @@ class GAN:
             validation=validation,
             conditional=conditional,
             pace=Pace(items, None if minutes is None else 60 * minutes),
-            runtime=Runtime(device, self._precision_on(device), self.compile),
+            runtime=Runtime(device, choose_precision(self.precision, device), self.compile),
             asked=asked,
             seed=self.seed,
             run=None,
@@ -254,11 +254,6 @@ class GAN:
         raise AttributeError(f"'GAN' object has no attribute {name!r}")
 
     # What follows is not part of the interface.
-
-    def _precision_on(self, device: str) -> Literal["float32", "bfloat16"]:
-        if self.precision == "auto":
-            return "bfloat16" if device.startswith("cuda") else "float32"
-        return self.precision
 
     def _train(self, request: Request, style: Style) -> Self:
         prepared = prepare(request)

@@ -108,7 +108,7 @@ class RelativisticPairing(AdversarialLoss):
 class RelativisticAverage(AdversarialLoss):
     """D: -log σ(r-E f) - log(1-σ(f-E r)); G the same with real and fake exchanged.
 
-    Jolicoeur-Martineau 2018, arXiv:1807.00734. E is the mean over the batch, so that micro-batches are not one large batch here.
+    Jolicoeur-Martineau 2018, arXiv:1807.00734. E is the batch mean: micro-batches are not one large batch here.
     """
 
     def discriminator(self, real: Logits, fake: Logits) -> Scalar:

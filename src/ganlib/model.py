@@ -83,7 +83,8 @@ def from_json(value: Any, where: str) -> tuple[Recipe, Setting, tuple[float, ...
                 f"{where} was written by ganlib {value['made_with']['ganlib']}, this is {__version__}; upgrade"
             )
         recipe = recipes.find(value["recipe"]["name"])(**value["recipe"]["options"])
-        spec = {key: tuple(part) if isinstance(part, list) else part for key, part in value["setting"]["spec"].items()}
+        given = value["setting"]["spec"].items()
+        spec: dict[str, Any] = {key: tuple(part) if isinstance(part, list) else part for key, part in given}
         setting = Setting(**{**value["setting"], "spec": Spec(**spec)})
         return recipe, setting, tuple(float(share) for share in value["label_share"])
     except (KeyError, TypeError, AttributeError) as error:

@@ -16,7 +16,7 @@ CHUNK_ITEMS = 64
 
 
 def truncated(latent: Float[Tensor, "batch latent"], limit: float) -> Float[Tensor, "batch latent"]:
-    """Normal numbers mapped in order to the normal distribution between -limit and limit (Brock et al. 2018, 1809.11096).
+    """Normal numbers mapped in order to the normal distribution within ±limit (Brock et al. 2018, arXiv:1809.11096).
 
     A map of the same numbers instead of redrawing: one seed gives the same pictures, more and more typical.
     """

@@ -46,7 +46,7 @@ class Block(nn.Module):
 
 
 def widths_of(doublings: int, width: int, smallest: int = CHANNELS_PER_GROUP) -> list[int]:
-    """The width of each stage from the base grid up: the three coarsest are full, each finer one half the one before."""
+    """The width of each stage from the base grid up: the three coarsest are full, each finer one half of that."""
     widths = [width if stage < 3 else width // 2 ** (stage - 2) for stage in range(doublings + 1)]
     return [max(smallest, w // CHANNELS_PER_GROUP * CHANNELS_PER_GROUP) for w in widths]
 

@@ -24,6 +24,20 @@ def choose_device(device: str) -> str:
     return device
 
 
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def choose_precision(precision: Precision, device: str) -> Literal["float32", "bfloat16"]:
+    """``auto`` is bfloat16 where the hardware multiplies it faster than float32: CUDA, and processors made for it."""
+    if precision != "auto":
+        return precision
+    if device.startswith("cuda"):
+        return "bfloat16"
+    # Processors without such instructions emulate bfloat16, slowly. Older versions of torch cannot tell.
+    has_instructions = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bfloat16" if device == "cpu" and has_instructions() else "float32"
+
+
 def seed_of(seed: int, purpose: str, position: int) -> int:
     """A 63-bit seed that is a function of its arguments alone, so that resuming needs no saved generator."""
     key = f"{seed}/{purpose}/{position}".encode()

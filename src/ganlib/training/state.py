@@ -28,8 +28,8 @@ class Mean:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def take(self) -> dict[str, float]:
-        """The means since the last call, by name."""
-        means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+        """The means since the last call, sorted by name: a restored mean has lost the order of its terms."""
+        means = {name: float(self.sums[name]) / self.counts[name] for name in sorted(self.sums)}
         self.sums, self.counts = {}, {}
         return means
 
@@ -146,7 +146,7 @@ def _laid_out_like(weight: Tensor, value: Tensor) -> Tensor:
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Load weights whose names and shapes are all the module's own, else :class:`RunError` names the first that is not."""
+    """Load weights whose names and shapes are all the module's own, else :class:`RunError` names the first misfit."""
     own = module.state_dict()
     for key in [*own, *tensors]:
         if key not in tensors or key not in own or own[key].shape != tensors[key].shape:

@@ -177,9 +177,12 @@ def add_terms(total: Terms, turn: str, terms: Terms, parts: int) -> None:
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
-    """The batch in equal parts, in order."""
+    """The batch in equal parts, in order. Raises ValueError where it cannot be cut so: the parts weigh the same."""
     if parts == 1:
         return [batch]
+    for name, tensor in batch.items():
+        if len(tensor) % parts:
+            raise ValueError(f"{len(tensor)} items of {name!r} cannot be cut into {parts} equal parts")
     chunks = {name: tensor.chunk(parts) for name, tensor in batch.items()}
     return [{name: chunks[name][part] for name in batch} for part in range(parts)]
 
@@ -230,4 +233,4 @@ def update_average(state: State, plan: Plan) -> None:
             values.append(value)
         else:
             average.copy_(value)
-    torch._foreach_lerp_(averages, values, share)
+    torch._foreach_lerp_(averages, values, share)  # pyright: ignore[reportPrivateImportUsage]

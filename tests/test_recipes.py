@@ -1,0 +1,191 @@
+"""Every recipe builds for every kind of setting it accepts, trains three steps, and says what it is."""
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+import typing
+from typing import Any
+
+import pytest
+import torch
+
+from ganlib import recipes
+from ganlib.core import Batch, Plan, Spec
+from ganlib.errors import UsageError
+from ganlib.recipe import Recipe, Setting, recipe
+from ganlib.training.runtime import Runtime
+from ganlib.training.state import create
+from ganlib.training.step import step
+
+TINY: dict[str, Any] = dict(width=8, latent=4, batch_items=4)
+"""What makes a recipe small, where it has such an option."""
+
+SPECS = {
+    "x".join(map(str, shape)): Spec("image", shape, classes=("a", "b", "c"))
+    for shape in [(1, 8, 8), (3, 32, 32), (4, 20, 28)]
+} | {"vector": Spec("vector", (6,), classes=("a", "b", "c"), layout="C")}
+
+NAMES = recipes.names()
+every_recipe = pytest.mark.parametrize("name", NAMES)
+
+
+def tiny(name: str, **options: Any) -> Recipe:
+    function = recipes.find(name)
+    accepted = inspect.signature(function).parameters
+    return function(**{key: value for key, value in TINY.items() if key in accepted}, **options)
+
+
+def choices(name: str) -> list[dict[str, str]]:
+    """The recipe as it is, and with each value of each option that is one of several words."""
+    found: list[dict[str, str]] = [{}]
+    for option in inspect.signature(recipes.find(name)).parameters.values():
+        if typing.get_origin(option.annotation) is typing.Literal:
+            found += [{option.name: value} for value in typing.get_args(option.annotation)]
+    return found
+
+
+def make_batch(plan: Plan, spec: Spec, conditional: bool, position: int) -> Batch:
+    rng = torch.Generator().manual_seed(position)
+    count = plan.batch_items * plan.discriminator_steps
+    batch = {"real": torch.rand(count, *spec.shape, generator=rng) * 2 - 1}
+    return batch | ({"label": torch.randint(3, (count,), generator=rng)} if conditional else {})
+
+
+CASES = [
+    pytest.param(name, kind, options, conditional, id=f"{name}-{kind}-{options}-{'classes' * conditional}")
+    for name in NAMES
+    for options in choices(name)
+    for kind in SPECS
+    for conditional in (False, True)
+]
+
+
+def test_recipes_are_found():
+    assert {"gan", "dcgan", "r3"} <= set(NAMES)
+    assert recipes.DEFAULT in NAMES
+
+
+@pytest.mark.parametrize(("name", "kind", "options", "conditional"), CASES)
+def test_a_recipe_trains_or_says_that_it_is_not_for_these_data(
+    name: str, kind: str, options: dict[str, str], conditional: bool
+):
+    spec, runtime = SPECS[kind], Runtime()
+    setting = Setting(spec, num_items=50, device="cpu", budget_seconds=60.0, conditional=conditional)
+    try:
+        plan = tiny(name, **options).plan(setting)
+        state = create(plan, runtime, 0, 1000)
+    except UsageError as error:
+        assert spec.kind == "vector", f"a recipe must make images of any size and class: {error}"
+        assert "vector" in str(error) and name in str(error)
+        return
+    before = [weight.detach().clone() for weight in state.generator.parameters()]
+    for position in range(3):
+        terms = step(state, plan, runtime.move(make_batch(plan, spec, conditional, position)), runtime, 0)
+        assert terms and all(bool(value.isfinite()) for value in terms.values())
+    assert any(not torch.equal(a, b) for a, b in zip(before, state.generator.parameters(), strict=True))
+    assert state.items_seen == 3 * plan.batch_items * plan.discriminator_steps
+    labels = torch.tensor([0, 2]) if conditional else None
+    with torch.no_grad():
+        made = plan.task.sample(state.average, plan.task.latent(2, torch.Generator().manual_seed(0)), labels)
+    assert made.shape == (2, *spec.shape) and bool(made.isfinite().all())
+
+
+def test_the_default_is_for_vectors_too():
+    tiny(recipes.DEFAULT).plan(Setting(SPECS["vector"], 50, "cpu"))
+
+
+@every_recipe
+def test_the_same_setting_gives_the_same_plan_and_weights(name: str):
+    setting = Setting(SPECS["1x8x8"], num_items=50, device="cpu")
+    first, second = (create(tiny(name).plan(setting), Runtime(), 4, 100) for _ in range(2))
+    for a, b in zip(first.generator.parameters(), second.generator.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@every_recipe
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("seconds", [10.0, 3600.0, 100_000.0, None])
+def test_a_recipe_has_a_plan_for_every_budget(name: str, device: str, seconds: float | None):
+    plan = recipes.find(name)().plan(Setting(SPECS["3x32x32"], 50, device, seconds))
+    assert plan.items > 0 and plan.batch_items > 0 and plan.discriminator_steps > 0
+    for settings in (plan.generator, plan.discriminator):
+        assert all(0 < settings.learning_rate(share, 100) < 1 for share in (0, 50, 100))
+        assert 0 <= settings.beta1 < 1 and all(0 <= settings.beta2(share, 100) < 1 for share in (0, 50, 100))
+    json.dumps(dict(plan.notes))
+
+
+@every_recipe
+def test_few_items_make_a_small_batch_or_many_passes_but_a_plan(name: str):
+    assert tiny(name).plan(Setting(SPECS["1x8x8"], 2, "cpu")).batch_items >= 1
+
+
+@every_recipe
+def test_a_recipe_survives_json(name: str):
+    for made in (recipes.find(name)(), tiny(name)):
+        written = json.loads(json.dumps(made.to_json()))
+        again = recipes.find(written["name"])(**written["options"])
+        assert again == made and again.to_json() == made.to_json()
+    if "width" in inspect.signature(recipes.find(name)).parameters:
+        assert recipes.find(name)() != tiny(name)
+
+
+@every_recipe
+def test_a_recipe_is_complete_every_option_is_saved_also_those_left_at_their_default(name: str):
+    function = recipes.find(name)
+    assert list(function().options) == list(inspect.signature(function).parameters)
+
+
+@every_recipe
+def test_a_recipe_says_what_it_is_and_documents_every_option(name: str):
+    function = recipes.find(name)
+    summary = function().summary
+    assert summary == (function.__doc__ or "").strip().splitlines()[0]
+    assert re.search(r"arXiv:\d{4}\.\d{4,5}", summary), f"the first line must name the paper: {summary}"
+    assert len(summary) <= 110
+    _, args, described = (function.__doc__ or "").partition("Args:")
+    assert args, "the options are described under Args:"
+    documented = re.findall(r"^ {8}(\w+): \S", described, re.MULTILINE)
+    assert documented == list(inspect.signature(function).parameters)
+
+
+@every_recipe
+def test_an_unknown_option_is_refused(name: str):
+    with pytest.raises(TypeError, match="unheard_of"):
+        recipes.find(name)(unheard_of=1)
+    with pytest.raises(TypeError):
+        recipes.find(name)(1)
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("dcgn", "dcgan"), ("gann", "gan"), ("r", "r3")])
+def test_an_unknown_recipe_names_the_nearest(wrong: str, right: str):
+    with pytest.raises(UsageError, match=f"no recipe named {wrong!r}") as caught:
+        recipes.find(wrong)
+    assert f"did you mean {right!r}" in str(caught.value)
+
+
+def test_an_unknown_recipe_lists_all_and_runs_no_code():
+    with pytest.raises(UsageError) as caught:
+        recipes.find("os.path")
+    assert all(name in str(caught.value) for name in NAMES)
+
+
+def test_options_of_a_recipe_must_be_keyword_only():
+    with pytest.raises(TypeError, match="keyword-only"):
+
+        @recipe
+        def positional(setting: Setting, width: int = 3) -> Plan:
+            raise AssertionError
+
+
+def test_choosing_recipes_and_their_options_does_not_import_torch():
+    code = """
+import sys
+import ganlib, ganlib.recipe, ganlib.recipes as recipes
+for name in recipes.names():
+    recipes.find(name)().to_json()
+print(*(name for name in ("torch", "numpy", "matplotlib", "jsonargparse") if name in sys.modules))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [], f"imported: {found.stdout}"
