@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import pytest
 from ganlib.training import checkpoint
 from ganlib.training.run import Run
 
-ITEMS = 32 * 150
+STEP = 32
+ITEMS = STEP * 240
 KILLS = 20
 
 
@@ -27,23 +27,22 @@ class Server:
             [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def life(self, run: Path, kill_after_seconds: float | None) -> int:
-        """Fit the run in a child; kill it after that time. Returns its exit status, negative for a signal."""
+    def life(self, run: Path, kill_after_steps: int | None, extra_seconds: float = 0.0) -> int:
+        """Fit the run in a child; kill it so many steps on, and a moment later. Returns its exit status, negative for a signal."""
         assert self.process.stdin is not None and self.process.stdout is not None
+        before = newest_items(run)
         self.process.stdin.write(f"{run} {ITEMS}\n")
         self.process.stdin.flush()
         child = int(self.process.stdout.readline())
-        timer = None
-        if kill_after_seconds is not None:
-            timer = threading.Timer(kill_after_seconds, os.kill, (child, signal.SIGKILL))
-            timer.start()
-        for line in self.process.stdout:
-            if line.startswith("done"):
-                if timer is not None:
-                    timer.cancel()
-                return int(line.split()[1])
-            pytest.fail(f"the training failed: {line}")
-        pytest.fail("the server ended")
+        if kill_after_steps is not None:
+            deadline = time.monotonic() + 60
+            while newest_items(run) < before + kill_after_steps * STEP and time.monotonic() < deadline:
+                time.sleep(0.001)
+            time.sleep(extra_seconds)
+            os.kill(child, signal.SIGKILL)
+        line = self.process.stdout.readline()
+        assert line.startswith("done"), f"the training failed: {line}"
+        return int(line.split()[1])
 
     def close(self) -> None:
         self.process.communicate()
@@ -56,6 +55,11 @@ def server():
     server.close()
 
 
+def newest_items(run: Path) -> int:
+    found = checkpoint.listed(run / "checkpoints")
+    return int(found[-1].name) if found else 0
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     """All that must be the same: weights, average, optimisers, log. Not the clock times in the facts."""
     newest = checkpoint.listed(folder / "checkpoints")[-1]
@@ -65,23 +69,13 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork; the protocol itself is tested elsewhere")
 def test_twenty_kills_end_in_the_bits_of_an_undisturbed_run(server: Server, tmp_path: Path) -> None:
-    start = time.monotonic()
     assert server.life(tmp_path / "whole", None) == 0
-    whole_seconds = time.monotonic() - start
     dice = random.Random(0)
-    kills = 0
-    resumed_at = set()
-    while kills < KILLS:
-        # Short lives, so that 20 of them fit into one run: each is killed in its first steps or while it saves.
-        status = server.life(tmp_path / "killed", dice.uniform(0.05, 1.0) * whole_seconds / 5)
-        assert status in (0, -signal.SIGKILL)
-        if status == 0:
-            break
-        kills += 1
+    for _ in range(KILLS):
+        assert server.life(tmp_path / "killed", dice.randint(1, 8), dice.uniform(0, 0.03)) == -signal.SIGKILL
         found, damaged = checkpoint.newest(tmp_path / "killed" / "checkpoints")
-        assert damaged == [], "a kill left a checkpoint that is visible and damaged"
-        resumed_at.add(found.facts["items_seen"] if found is not None else 0)
-    assert kills >= 10 and len(resumed_at) >= 5, "too few kills hit the training to mean anything"
+        assert found is not None and damaged == [], "a kill left a checkpoint that is visible and damaged"
+    assert newest_items(tmp_path / "killed") < ITEMS, "the kills came after the end and mean nothing"
     assert server.life(tmp_path / "killed", None) == 0
     whole, killed = files_of(tmp_path / "whole"), files_of(tmp_path / "killed")
     assert whole.keys() == killed.keys()

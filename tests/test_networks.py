@@ -4,6 +4,7 @@ import importlib
 import inspect
 import math
 import pkgutil
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -271,10 +272,10 @@ def test_perceptrons_have_the_widths_they_are_given():
     generator = MLPGenerator((1, 28, 28), latent=100, widths=(256, 512, 1024), batch_norm=True)
     discriminator = MLPDiscriminator((1, 28, 28), widths=(1024, 512, 256), dropout=0.3)
     sizes = [784, 1024, 512, 256, 1]
-    assert parameters(discriminator) == sum(a * b + b for a, b in zip(sizes, sizes[1:], strict=False))
+    assert parameters(discriminator) == sum(a * b + b for a, b in pairwise(sizes))
     sizes = [100, 256, 512, 1024, 784]
     normalised = 2 * (256 + 512 + 1024)
-    assert parameters(generator) == sum(a * b + b for a, b in zip(sizes, sizes[1:], strict=False)) + normalised
+    assert parameters(generator) == sum(a * b + b for a, b in pairwise(sizes)) + normalised
     dropped = [module.p for module in discriminator.modules() if isinstance(module, nn.Dropout)]
     assert dropped == [0.3] * 3
 

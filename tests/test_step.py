@@ -159,7 +159,7 @@ def test_frozen_computes_no_gradients_and_restores_what_it_found():
 
 def test_constraints_hold_after_the_discriminators_update():
     plan = make_plan(
-        Wasserstein(), constraints=(ClipWeights(0.01),), discriminator=replace(SGD, learning_rate=constant(5))
+        Wasserstein(), constraints=(ClipWeights(0.01),), discriminator=replace(SGD, learning_rate=constant(5.0))
     )
     state, _ = after(plan)
     largest = max(float(weight.detach().abs().max()) for weight in state.discriminator.parameters())  # type: ignore[union-attr]
@@ -643,7 +643,11 @@ def test_pictures_in_bfloat16(family: str):
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's own look at tensors while it traces
 @pytest.mark.parametrize("sigma", [None, 0.05])
-def test_compiled_networks_take_the_same_steps(sigma: float | None, monkeypatch: pytest.MonkeyPatch):
+def test_compiled_networks_take_the_same_steps(
+    sigma: float | None, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+):
+    if pytestconfig.getoption("--jaxtyping-packages", default=None):
+        pytest.skip("torch cannot trace the checks of shapes; this test runs without them")
     compiled, original = [], torch.compile
 
     def compile_eagerly(module: nn.Module) -> Callable[..., Any]:
@@ -749,7 +753,7 @@ def test_stopping_and_resuming_is_not_having_stopped(name: str, tmp_path: Path):
 
 
 def test_a_restored_optimiser_lies_in_memory_as_its_weights_do(tmp_path: Path):
-    """Fused optimisers read weight and moment as they lie: row-major moments beside channels-last weights are mixed up."""
+    """Fused optimisers read weight and moment as they lie: row-major moments mix up channels-last weights."""
     plan = make_plan(task=pictures("dcgan", 16), generator=ADAM, discriminator=ADAM)
     state, _ = after(plan, 2, shape=(1, 16, 16))
     resumed = saved_and_restored(state, plan, tmp_path)
