@@ -28,7 +28,7 @@ class Server:
         )
 
     def life(self, run: Path, kill_after_steps: int | None, extra_seconds: float = 0.0) -> int:
-        """Fit the run in a child; kill it so many steps on, and a moment later. Returns its exit status, negative for a signal."""
+        """Fit the run in a child; kill it so many steps on, and a moment later. Its status, negative for a signal."""
         assert self.process.stdin is not None and self.process.stdout is not None
         before = newest_items(run)
         self.process.stdin.write(f"{run} {ITEMS}\n")

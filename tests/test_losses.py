@@ -194,5 +194,5 @@ def test_a_generators_loss_without_real_logits_says_so(kind: type[AdversarialLos
 
 @every_loss
 def test_a_loss_is_final_and_names_its_paper(kind: type[AdversarialLoss]):
-    assert not kind.__subclasses__()
+    assert not [child for child in kind.__subclasses__() if child.__module__.startswith("ganlib")]
     assert "arXiv:" in (kind.__doc__ or "")

@@ -76,10 +76,11 @@ def fit(session: Session) -> Iterator[Progress]:
     looked = state.items_seen
     for report in train(state, plan, batches, session.runtime, session.seed):
         state.total_items = pace.total_items(report.items_seen, state.total_items)
-        terms = log(session) if report.items_seen // step_items % LOG_STEPS == 0 else None
-        score = None
         over = pace.over()
-        if over or look_due(report.items_seen, step_items, state.total_items):
+        due = over or look_due(report.items_seen, step_items, state.total_items)
+        terms = log(session) if due or report.items_seen // step_items % LOG_STEPS == 0 else None
+        score = None
+        if due:
             score, looked = look(session), report.items_seen
         if score is not None or time.monotonic() - session.saved_at > session.checkpoint_seconds:
             save(session)

@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from ganlib.recipe import Recipe
 from ganlib.sampling import CHUNK_ITEMS, Sampler, slerp
 from ganlib.stopping import stop_wishes
 from ganlib.training.run import Run
-from ganlib.training.runtime import Runtime, Precision, choose_device, choose_precision
+from ganlib.training.runtime import Precision, Runtime, choose_device, choose_precision
 
 
 class GAN:
@@ -68,7 +68,7 @@ class GAN:
         size: tuple[int, int] | int | None = None,
         progress: Style = "auto",
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    ) -> Self:
+    ) -> "GAN":
         """Train, and return self.
 
         Args:
@@ -255,7 +255,7 @@ class GAN:
 
     # What follows is not part of the interface.
 
-    def _train(self, request: Request, style: Style) -> Self:
+    def _train(self, request: Request, style: Style) -> "GAN":
         prepared = prepare(request)
         state, plan = prepared.state, prepared.plan
         for notice in prepared.notices:
@@ -330,7 +330,16 @@ class GAN:
     def _as_trained(self, items: object, labels: object) -> Data:
         """Items of the kind the model was trained on. Raises DataError that names the difference."""
         spec = self.model_.setting.spec
-        given = load(items, None if labels is None else self._class_numbers(labels))
+        given = load(items)
+        if labels is not None:
+            known = self._class_numbers(labels)
+        elif given.labels is not None and self.model_.label_share:
+            known = self._class_numbers([given.spec.classes[label] for label in given.labels])
+        else:
+            known = None
+        if known is not None and len(known) != len(given):
+            raise DataError(f"{len(known)} labels for {len(given)} items; give one for each")
+        given = dataclasses.replace(given, labels=None if known is None else known.numpy())
         if given.spec.shape != spec.shape or given.spec.kind != spec.kind:
             raise DataError(
                 f"{given.source} holds {given.spec.kind}s of shape {given.spec.shape}; this model knows "
@@ -338,7 +347,7 @@ class GAN:
             )
         floating = given.spec.dtype.startswith("float") and spec.dtype.startswith("float")
         if given.spec.dtype == spec.dtype or floating or spec.kind == "vector":
-            given = dataclasses.replace(given, spec=dataclasses.replace(spec, classes=given.spec.classes))
+            given = dataclasses.replace(given, spec=spec)
         return given
 
     def _drawn(self, count: int, seed: int, truncation: float | None) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ from ganlib.core import Plan
 from ganlib.data import Data, load
 from ganlib.errors import DataError, RunError, UsageError
 from ganlib.pace import Pace
+from ganlib.penalties import differentiable_twice, without_double_backward
 from ganlib.recipe import Recipe, Setting
 from ganlib.training import checkpoint
 from ganlib.training.run import Run
@@ -86,13 +87,14 @@ def prepare(request: Request) -> Prepared:
         setting = Setting(data.spec, len(train), kind, pace.seconds, pace.items, conditional)
         recipe = request.asked or recipes.find(recipes.DEFAULT)()
         opened = begin(recipe, setting, data, shares, runtime, seed, run)
+    plan, notice = suited(opened.plan, opened.state, train, conditional, runtime)
     if not conditional and train.labels is not None:
         train = replace(train, labels=None)
     pace.used_seconds = opened.used_seconds
     if pace.seconds is None:
         opened.state.total_items = pace.items or opened.plan.items
     return Prepared(
-        opened.plan,
+        plan,
         opened.state,
         opened.recipe,
         opened.setting,
@@ -100,7 +102,7 @@ def prepare(request: Request) -> Prepared:
         train,
         held_out,
         shares,
-        (*about(data, opened, run), *opened.notices),
+        (*about(data, opened, run), *notice, *opened.notices),
     )
 
 
@@ -182,6 +184,26 @@ def _told(recipe: Recipe) -> str:
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def suited(plan: Plan, state: State, data: Data, conditional: bool, runtime: Runtime) -> tuple[Plan, tuple[str, ...]]:
+    """The plan with penalties that the discriminator and compilation can bear, and what to say of a change.
+
+    Compiled code cannot be differentiated twice: with an exact penalty in every step nothing would stay compiled.
+    """
+    exact = [item for item in plan.objective.penalties.values() if item.penalty.double_backward]
+    if not exact or state.discriminator is None:
+        return plan, ()
+    batch = runtime.move(data.batch(np.arange(2)))
+    if not differentiable_twice(state.discriminator, batch["real"], batch.get("label") if conditional else None):
+        reason = "the discriminator has no second derivative"
+    elif runtime.compiled and any(item.every_steps == 1 for item in exact):
+        reason = "compiled code has no second derivative"
+    else:
+        return plan, ()
+    return replace(plan, objective=without_double_backward(plan.objective)), (
+        f"{reason}: penalties by finite difference",
+    )
 
 
 def label_shares(data: Data) -> tuple[float, ...]:

@@ -4,13 +4,15 @@ An item's logit is the mean over its heads and patches; ∇ is the derivative to
 numbers, so that no value depends on the size of the batch.
 """
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ganlib.core import Constraint, Judge, Pair, Penalty, Verdict
+from ganlib.core import Condition, Constraint, Judge, Objective, Pair, Penalty, Verdict
+from ganlib.errors import UsageError
 
 Scalar = Float[Tensor, ""]
 
@@ -108,6 +110,32 @@ class Dragan(Penalty):
         items = pair.real.detach()
         noise = torch.rand(items.shape, generator=rng, device=items.device, dtype=items.dtype)
         return _unit_slope(judge, items + 0.5 * items.std(correction=0) * noise)
+
+
+def differentiable_twice(discriminator: nn.Module, items: Tensor, condition: Condition) -> bool:
+    """Whether the gradient of the logits to the items can be differentiated again; tried on a copy of the network.
+
+    Fused attention, ``grid_sample`` and some custom functions have no second derivative.
+    """
+    network, items = copy.deepcopy(discriminator), items.detach().requires_grad_()
+    try:
+        squared_gradient(item_logits(network(items, condition)), items).sum().backward()
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
+def without_double_backward(objective: Objective, sigma: float = 0.01) -> Objective:
+    """The same objective with R1 and R2 by finite difference. Raises UsageError for a penalty that has no such form."""
+    changed = dict(objective.penalties)
+    for name, item in objective.penalties.items():
+        if isinstance(item.penalty, R1 | R2):
+            changed[name] = replace(item, penalty=replace(item.penalty, sigma=item.penalty.sigma or sigma))
+        elif item.penalty.double_backward:
+            raise UsageError(
+                f"the penalty {name!r} needs a discriminator that can be differentiated twice; take R1 and R2"
+            )
+    return replace(objective, penalties=changed)
 
 
 @dataclass(frozen=True)
