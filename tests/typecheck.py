@@ -1,4 +1,4 @@
-"""The checker that runs the annotations of ganlib in tests: beartype, with whole numbers accepted as floats (PEP 484)."""
+"""Runs the annotations of ganlib in tests: beartype, with whole numbers accepted as floats (PEP 484)."""
 
 from beartype import BeartypeConf, beartype
 

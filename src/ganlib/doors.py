@@ -103,7 +103,7 @@ def show(run: str, grid_out: str | None, animation_out: str | None) -> dict[str,
     if animation_out:
         from PIL import Image
 
-        save_animation(animation_out, (np.asarray(Image.open(path)) for path in grids), milliseconds=300)
+        save_animation(animation_out, (np.asarray(Image.open(path).convert("RGB")) for path in grids), milliseconds=300)
     times = (
         (opened.folder / "timing.jsonl").read_text().splitlines() if (opened.folder / "timing.jsonl").exists() else []
     )

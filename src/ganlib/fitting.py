@@ -26,9 +26,9 @@ from ganlib.training.runtime import Runtime
 from ganlib.training.state import State, to_facts, to_tensors
 
 LOG_STEPS = 50
-NUM_LOOKS = 20
-PATIENCE_LOOKS = 6
-SCORE_ITEMS = 2000
+PATIENCE_LOOKS = 4
+MAX_SCORE_ITEMS = 2000
+PLOT_SECONDS = 60.0
 GRID_ITEMS = 64
 CHECKPOINT_SECONDS = 60.0
 
@@ -53,6 +53,7 @@ class Session:
     real_features: Tensor | None = None
     saved_items: int = -1
     saved_at: float = field(default_factory=time.monotonic)
+    plotted_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,19 @@ def fit(session: Session) -> Iterator[Progress]:
     if session.stop.signal is None and looked < state.items_seen:
         look(session)
     save(session)
+    if session.run is not None:
+        session.run.plot()
 
 
 def look_due(items_seen: int, step_items: int, total_items: int) -> bool:
-    """True at each twentieth of the run: a function of the items, so that a resumed run looks at the same places."""
-    return items_seen * NUM_LOOKS // total_items > (items_seen - step_items) * NUM_LOOKS // total_items
+    """True at each look: a function of the items alone, so that a resumed run looks at the same places."""
+    num_looks = min(50, max(10, total_items // 100_000))
+    return items_seen * num_looks // total_items > (items_seen - step_items) * num_looks // total_items
+
+
+def score_items(total_items: int, held_out: int) -> int:
+    """How many samples a look draws: all looks together cost some hundredths of the training, not half of it."""
+    return min(MAX_SCORE_ITEMS, max(128, total_items // 200), held_out)
 
 
 def exhausted(records: list[dict[str, Any]]) -> bool:
@@ -133,7 +142,9 @@ def look(session: Session) -> float | None:
             session.run.log(record)
     if session.run is not None:
         save_png(session.run.samples / f"{session.state.items_seen:012d}.png", draw_grid(session))
-        session.run.plot()
+        if time.monotonic() - session.plotted_at > PLOT_SECONDS:
+            session.run.plot()
+            session.plotted_at = time.monotonic()
     session.pace.pause(time.monotonic() - start)
     return score
 
@@ -146,7 +157,7 @@ def draw_grid(session: Session) -> np.ndarray:
         columns = len(spec.classes)
         count, labels = columns * 8, torch.arange(columns)
     if spec.kind == "vector":
-        count = min(SCORE_ITEMS, len(session.data))
+        count = min(MAX_SCORE_ITEMS, len(session.data))
     items = torch.cat([part for part, _ in session.sampler.stream(count, seed=session.seed, labels=labels)])
     if spec.kind == "vector":
         real = session.data.take(np.arange(count))
@@ -155,7 +166,7 @@ def draw_grid(session: Session) -> np.ndarray:
 
 
 @torch.no_grad()
-def refresh_statistics(session: Session, num_batches: int = 16) -> None:
+def refresh_statistics(session: Session, num_batches: int = 8) -> None:
     """Measure the batch statistics of the averaged generator anew: those averaged so far belong to no one network.
 
     Standing statistics, Brock et al. 2018, arXiv:1809.11096, section 4.1; drawn as in training, from a fixed seed.
@@ -192,9 +203,9 @@ def validation_score(session: Session) -> float | None:
     """The Fréchet distance of samples to the validation items, None without any. Lower is better; not an FID."""
     if session.validation is None:
         return None
-    count = min(SCORE_ITEMS, len(session.validation))
+    count = score_items(session.state.total_items, len(session.validation))
     extractor = extractor_for(session.data)
-    if session.real_features is None:
+    if session.real_features is None or len(session.real_features) != count:
         chosen = np.linspace(0, len(session.validation) - 1, count).astype(np.int64)
         parts = (session.validation.batch(part)["real"] for part in np.array_split(chosen, math.ceil(count / 64)))
         session.real_features = features(extractor, parts)

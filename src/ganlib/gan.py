@@ -187,11 +187,11 @@ class GAN:
             raise UsageError("this model judges an item together with its class: pass labels")
         made = []
         for numbers in _chunks(len(given)):
-            batch = Runtime(self.model_.device).move(given.batch(numbers))
+            full = np.resize(numbers, CHUNK_ITEMS)  # chunks of one size: another may round differently
+            batch = Runtime(self.model_.device).move(given.batch(full))
             with torch.inference_mode():
-                made.append(
-                    item_logits(judge(batch["real"], batch.get("label") if self.model_.label_share else None)).cpu()
-                )
+                verdict = judge(batch["real"], batch.get("label") if self.model_.label_share else None)
+                made.append(item_logits(verdict)[: len(numbers)].cpu())
         return torch.cat(made).numpy()
 
     def evaluate(

@@ -4,6 +4,7 @@ The base grid and the doublings are those of :func:`ganlib.networks.parts.pyrami
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -44,22 +45,22 @@ class CompactGenerator(nn.Module):
 
 
 class CompactDiscriminator(nn.Module):
-    """Strided 4x4 convolutions with leaky rectifiers, no normalisation, a linear head over the base grid."""
+    """Strided 4x4 convolutions with leaky rectifiers down to sides of about 4, no normalisation, a linear head."""
 
     def __init__(self, shape: Sequence[int], *, width: int, num_classes: int = 0) -> None:
         super().__init__()
         channels, height, breadth = shape
-        doublings, base_height, base_width = pyramid(height, breadth)
-        self.size = (base_height * 2**doublings, base_width * 2**doublings)
-        widths = [width * 2 ** min(stage, 3) for stage in range(doublings + 1)]
-        self.from_item = nn.Conv2d(channels, widths[0], 3, 1, 1)
+        num_halvings = max(1, round(math.log2(max(height, breadth) / 4)))
+        self.size = (max(height, 2**num_halvings), max(breadth, 2**num_halvings))
+        widths = [channels, *(width * 2 ** min(stage, 3) for stage in range(num_halvings))]
         self.halvings = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in itertools.pairwise(widths))
-        self.head = Projection(widths[-1] * base_height * base_width, num_classes)
+        rows, columns = (side // 2**num_halvings for side in self.size)
+        self.head = Projection(widths[-1] * rows * columns, num_classes)
 
     def forward(
         self, items: Float[Tensor, "batch channels height width"], labels: Int[Tensor, " batch"] | None = None
     ) -> Verdict:
-        x = F.leaky_relu(self.from_item(pad(items, *self.size)), SLOPE)
+        x = pad(items, *self.size)
         for halving in self.halvings:
             x = F.leaky_relu(halving(x), SLOPE)
         return Verdict((self.head(x.flatten(1), labels),), (x,))

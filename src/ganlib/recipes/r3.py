@@ -36,7 +36,7 @@ def r3(
         width: channels of the networks' widest (residual) or finest (compact) stage, or units of a layer (mlp).
         latent: width of the random input.
         batch_items: items per step.
-        learning_rate: of Adam at the start; it falls to a tenth of that by half a cosine.
+        learning_rate: of Adam at the start; it falls to a hundredth of that by half a cosine.
         gamma: weight of R1 and R2 at 32 x 32 x 3.
         penalty_every_steps: the penalties are applied in every so many steps, with as many times the weight.
         penalty_sigma: the step of the finite-difference penalty; None for the exact one.
@@ -58,7 +58,7 @@ def r3(
     gamma = gamma if gamma is not None else chosen["gamma"]
     every = penalty_every_steps or chosen["every"]
     scaled = gamma * math.prod(shape) / 3072 if setting.spec.kind == "image" else gamma
-    adam = OptimiserSettings(Schedule(rate, rate / 10), beta1=0.0, beta2=Schedule(0.9, 0.99, until=0.2))
+    adam = OptimiserSettings(Schedule(rate, rate / 100), beta1=0.0, beta2=constant(0.99))
     weight = constant(scaled)
     return Plan(
         _task(setting, network, width, latent),
@@ -84,7 +84,7 @@ DEFAULTS: dict[str, dict] = {
         width=256, batch_items=128, learning_rate=1e-3, gamma=0.1, every=4, ema_halflife_items=10_000, items=2_000_000
     ),
     "compact": dict(
-        width=24, batch_items=32, learning_rate=2e-3, gamma=2.0, every=8, ema_halflife_items=5_000, items=1_000_000
+        width=32, batch_items=32, learning_rate=4e-3, gamma=2.0, every=8, ema_halflife_items=10_000, items=1_000_000
     ),
     "residual": dict(
         width=256, batch_items=256, learning_rate=2e-4, gamma=0.1, every=1, ema_halflife_items=500_000, items=20_000_000
@@ -119,7 +119,7 @@ def _task(setting: Setting, network: str, width: int, latent: int) -> "Task":
         case "compact":
             return Generate(
                 lambda: CompactGenerator(shape, latent=latent, width=width, num_classes=classes),
-                lambda: CompactDiscriminator(shape, width=width, num_classes=classes),
+                lambda: CompactDiscriminator(shape, width=width * 3 // 4, num_classes=classes),
                 latent,
             )
         case _:
