@@ -233,7 +233,10 @@ def main() -> None:
             for number, point in enumerate(training.points)
         ]
         result[network] = told(training, yardsticks)
-        result["baseline"] = {name: score.real_baseline for name, score in yardsticks[-1].scores().items()}
+        result["baseline"] = {
+            name: None if score.real_baseline is None else round(score.real_baseline, 5)
+            for name, score in yardsticks[-1].scores().items()
+        }
         result["protocol"] = dict(yardsticks[-1].protocol)
         note(f"{network}:\n{yardsticks[-1]}")
     result |= {

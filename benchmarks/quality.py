@@ -2,6 +2,7 @@
 
     python benchmarks/quality.py [--data fashion_mnist] [--cpu-minutes 10] [--seed 0] [--recipe r3] [--out DIR] [--json]
     python benchmarks/quality.py --skip-textbook --textbook-frechet 12.3   # reuse an earlier figure
+    python benchmarks/quality.py --items 400000                            # for a busy machine: see below
     python benchmarks/quality.py -- --width 32                             # further options of `ganlib fit`
 
 Protocol: `ganlib fit ../shared/data/NAME --minutes M/threads --threads T`, then 10,000 samples with drawn labels, and
@@ -11,6 +12,10 @@ and comparable only with figures of the same judge and data. `ratio` is ours ove
 
 The cost is CPU-seconds. Ours are those of the whole process tree of `fit`, start-up and reading the data included; the
 textbook's budget begins after both. The script ends with status 1 where ours exceeds the budget by more than 2 %.
+
+Time on the clock is not CPU time where others use the machine: ours then gets less than its budget (`budget_used`), the
+textbook loop does not. `--items N` trains on N items instead of for a time; `items_for_budget` is the N that would have
+used 98 % of the budget at the measured cost.
 """
 
 import argparse
@@ -35,7 +40,8 @@ def ours(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     run, samples = folder / "run", folder / "ours.npz"
     ganlib = [sys.executable, "-m", "ganlib"]
     fit = [*ganlib, "fit", SHARED / "data" / args.data, "--out", run, "--recipe", args.recipe, "--seed", args.seed]
-    fit += ["--minutes", args.cpu_minutes / args.threads, "--threads", args.threads, "--device", "cpu", "--json"]
+    fit += ["--items", args.items] if args.items else ["--minutes", args.cpu_minutes / args.threads]
+    fit += ["--threads", args.threads, "--device", "cpu", "--json"]
     fitted = finish([*map(str, fit), *args.fit_options])
     drawn = finish([*ganlib, "sample", run, "-n", str(NUM_SAMPLES), "--out", samples, "--seed", args.seed, "--json"])
     judged = json.loads(finish([sys.executable, JUDGE, args.data, samples]).last_line)
@@ -64,11 +70,13 @@ def textbook(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
     looped = finish([sys.executable, *map(str, command)], environment)
     judged = json.loads(finish([sys.executable, JUDGE, args.data, samples]).last_line)
+    told = json.loads(looped.last_line)
     return {
         "textbook": judged["frechet"],
         **{f"textbook_{name}": judged[name] for name in ("precision", "recall", "density", "coverage")},
-        "textbook_cpu_seconds": round(looped.cpu_seconds, 1),
-        "textbook_items": json.loads(looped.last_line)["items"],
+        "textbook_cpu_seconds": told["cpu_seconds"],
+        "textbook_cpu_seconds_of_process": round(looped.cpu_seconds, 1),
+        "textbook_items": told["items"],
     }
 
 
@@ -77,6 +85,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", choices=["fashion_mnist", "mnist"], default="fashion_mnist")
     parser.add_argument("--cpu-minutes", type=float, default=10.0, help="the budget of each side")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--items", type=int, help="train ours on so many items instead of for a time")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--recipe", default="r3")
     parser.add_argument("--out", help="an empty folder for the run and the samples; default a temporary one")
@@ -102,10 +111,16 @@ def main() -> None:
     note(f"ours: {mine['frechet']} after {mine['cpu_seconds']} CPU-seconds")
     book = {"textbook": args.textbook_frechet} if args.skip_textbook else textbook(args, folder)
     ratio = None if book["textbook"] is None else round(mine["frechet"] / book["textbook"], 4)
-    within = mine["cpu_seconds"] <= TOLERANCE * 60 * args.cpu_minutes
+    used = mine["cpu_seconds"] / (60 * args.cpu_minutes)
+    within = used <= TOLERANCE
     made = {"threads": args.threads, "torch": torch.__version__, "processor": platform.machine()}
     asked = {"data": args.data, "recipe": args.recipe, "fit_options": args.fit_options, "seed": int(args.seed)}
-    budget = {"cpu_budget_seconds": 60 * args.cpu_minutes, "within_budget": within}
+    budget = {
+        "cpu_budget_seconds": 60 * args.cpu_minutes,
+        "within_budget": within,
+        "budget_used": round(used, 4),
+        "items_for_budget": int(0.98 * mine["items"] / used),
+    }
     first = {"frechet": mine["frechet"], "textbook": book["textbook"], "ratio": ratio}
     report({**first, **budget, **mine, **book, **asked, **made}, args.json)
     if not within:

@@ -18,7 +18,7 @@ torch.set_num_threads(1)  # also: a process with running threads must not fork
 
 def life(run: str, items: int) -> None:
     ganlib.fitting.LOG_STEPS = 3
-    recipe = r3(network="mlp", width=16, latent=8, batch_items=32, penalty_every_steps=2)
+    recipe = r3(network="compact", width=4, latent=8, batch_items=32, penalty_every_steps=2)
     GAN(recipe, seed=3).fit("digits", items=items, run=run, progress="none", checkpoint_seconds=0.0)
 
 

@@ -451,7 +451,8 @@ def test_every_penalty_moves_the_discriminator_and_has_a_gradient(penalty: Penal
 def test_after_one_half_life_of_items_the_average_is_half_way_whatever_the_batch(batch_items: int):
     still = replace(SGD, learning_rate=constant(0.0))
     plan = make_plan(ema_halflife_items=constant(64.0), batch_items=batch_items, generator=still, discriminator=still)
-    state = create(plan, CPU, SEED, 1000)
+    state = create(plan, CPU, SEED, 10_000)
+    state.items_seen = 640  # far enough for the half-life to hold: it is at most a fifth of the items seen
     with torch.no_grad():
         for weight in state.generator.parameters():
             weight.add_(1.0)
@@ -462,6 +463,19 @@ def test_after_one_half_life_of_items_the_average_is_half_way_whatever_the_batch
     assert not any(weight.requires_grad for weight in state.average.parameters()) and not state.average.training
 
 
+def test_the_half_life_is_at_most_a_fifth_of_the_items_seen():
+    still = replace(SGD, learning_rate=constant(0.0))
+    plan = make_plan(ema_halflife_items=constant(1e9), batch_items=16, generator=still, discriminator=still)
+    state = create(plan, CPU, SEED, 10_000)
+    state.items_seen = 64
+    with torch.no_grad():
+        for weight in state.generator.parameters():
+            weight.add_(1.0)
+    old, new = weights_of(state.average), weights_of(state.generator)
+    step(state, plan, make_batch(plan, 0), CPU, SEED)  # 16 items later the half-life is 16
+    assert_close(weights_of(state.average), {name: (old[name] + new[name]) / 2 for name in old})
+
+
 def test_without_a_half_life_the_average_is_the_generator():
     state, _ = after(make_plan(ema_halflife_items=constant(0.0), generator=ADAM), 3)
     assert_same(weights_of(state.average), weights_of(state.generator))
@@ -470,12 +484,14 @@ def test_without_a_half_life_the_average_is_the_generator():
 def test_the_average_takes_batch_statistics_along_and_copies_counts():
     plan = make_plan(task=pictures("compact"), ema_halflife_items=constant(float(BATCH)))
     state = create(plan, CPU, SEED, 1000)
+    state.items_seen = 1000
+    mean, count = "norms.0.norm.running_mean", "norms.0.norm.num_batches_tracked"
     with torch.no_grad():
-        state.generator.get_buffer("first.running_mean").fill_(3.0)
-        state.generator.get_buffer("first.num_batches_tracked").fill_(7)
+        state.generator.get_buffer(mean).fill_(3.0)
+        state.generator.get_buffer(count).fill_(7)
     update_average(state, plan)
-    torch.testing.assert_close(state.average.get_buffer("first.running_mean"), torch.full((4,), 1.5))
-    assert int(state.average.get_buffer("first.num_batches_tracked")) == 7
+    torch.testing.assert_close(state.average.get_buffer(mean), torch.full_like(state.average.get_buffer(mean), 1.5))
+    assert int(state.average.get_buffer(count)) == 7
 
 
 @pytest.mark.parametrize("kind", ["adam", "adamw", "sgd", "rmsprop"])

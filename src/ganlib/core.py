@@ -185,6 +185,11 @@ class Objective:
     weights: Mapping[str, Schedule] = field(default_factory=dict)
     constraints: tuple[Constraint, ...] = ()
 
+    def __post_init__(self) -> None:
+        twice = {"adversarial", *self.penalties} & self.weights.keys() | {"adversarial"} & self.penalties.keys()
+        if twice:
+            raise ValueError(f"{sorted(twice)} have a weight already; give the task's terms names of their own")
+
 
 @dataclass(frozen=True)
 class OptimiserSettings:

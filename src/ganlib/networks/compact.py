@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganlib.core import Verdict
-from ganlib.networks.parts import SLOPE, Projection, WithClass, crop, pad, pyramid
+from ganlib.networks.parts import SLOPE, ClassNorm, Projection, WithClass, crop, pad, pyramid
 
 
 class CompactGenerator(nn.Module):
@@ -24,23 +24,24 @@ class CompactGenerator(nn.Module):
         channels, self.height, self.width = shape
         doublings, *base = pyramid(self.height, self.width)
         widths = [width * 2 ** min(doublings - stage, 3) for stage in range(doublings + 1)]
-        self.base = (widths[0], *base)
-        self.condition = WithClass(num_classes, latent)
+        self.base = (*base, widths[0])
+        self.condition = WithClass(num_classes, 32)
         self.linear = nn.Linear(latent + self.condition.width, widths[0] * base[0] * base[1], bias=False)
-        self.first = nn.BatchNorm2d(widths[0])
         self.doublings = nn.ModuleList(
-            nn.Sequential(nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b))
-            for a, b in itertools.pairwise(widths)
+            nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False) for a, b in itertools.pairwise(widths)
         )
+        self.norms = nn.ModuleList(ClassNorm(w, num_classes) for w in widths)
         self.to_item = nn.Conv2d(widths[-1], channels, 3, 1, 1)
 
     def forward(
         self, latent: Float[Tensor, "batch latent"], labels: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch channels height width"]:
-        x = self.linear(self.condition(latent, labels)).unflatten(1, self.base)
-        x = F.leaky_relu(self.first(x.contiguous(memory_format=torch.channels_last)), SLOPE)
-        for doubling in self.doublings:
-            x = F.leaky_relu(doubling(x), SLOPE)
+        rows, columns, channels = self.base
+        # The grid comes out channels-last, as the convolutions want it.
+        x = self.linear(self.condition(latent, labels)).view(-1, rows, columns, channels).permute(0, 3, 1, 2)
+        x = F.leaky_relu(self.norms[0](x, labels), SLOPE)
+        for doubling, norm in zip(self.doublings, list(self.norms)[1:], strict=True):
+            x = F.leaky_relu(norm(doubling(x), labels), SLOPE)
         return crop(torch.tanh(self.to_item(x)), self.height, self.width)
 
 

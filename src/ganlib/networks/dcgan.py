@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -74,8 +73,3 @@ class DCGANDiscriminator(nn.Module):
     ) -> Verdict:
         features = self.layers(pad(items, *self.size))
         return Verdict((self.head(features.flatten(1), labels),), (features,))
-
-
-def parameter_count(network: nn.Module) -> int:
-    """The number of trained numbers."""
-    return sum(weight.numel() for weight in network.parameters() if isinstance(weight, torch.Tensor))

@@ -53,6 +53,28 @@ def spectral_normalise(network: nn.Module) -> nn.Module:
     return network
 
 
+class ClassNorm(nn.Module):
+    """Batch normalisation with a gain and bias per class; plain without classes. Dumoulin 2017, arXiv:1610.07629."""
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(num_features, affine=num_classes == 0)
+        self.embedding = nn.Embedding(num_classes, 2 * num_features) if num_classes else None
+        if self.embedding is not None:
+            nn.init.zeros_(self.embedding.weight)
+
+    def forward(
+        self, x: Float[Tensor, "batch channels h w"], labels: Int[Tensor, " batch"] | None
+    ) -> Float[Tensor, "batch channels h w"]:
+        x = self.norm(x)
+        if self.embedding is None:
+            return x
+        if labels is None:
+            raise ValueError("this network was built with classes: pass labels, integers [batch]")
+        gain, bias = self.embedding(labels)[:, :, None, None].chunk(2, 1)
+        return x * (1 + gain) + bias
+
+
 class WithClass(nn.Module):
     """The latent with an embedding of its class beside it; the latent alone where there are no classes."""
 

@@ -24,6 +24,6 @@ def find(name: str) -> Callable[..., Recipe]:
     """The recipe function of that name. Raises :class:`UsageError` with the nearest names where there is none."""
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise UsageError(f"no recipe named {name!r}{hint} There are: {', '.join(names())}")
     return getattr(importlib.import_module(f"{__name__}.{name}"), name)

@@ -1,6 +1,8 @@
 """The default: relativistic pairing with zero-centred penalties on real and fake."""
 
-from typing import TYPE_CHECKING, Literal
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ganlib.recipe import Setting, recipe
 
@@ -42,54 +44,62 @@ def r3(
         penalty_sigma: the step of the finite-difference penalty; None for the exact one.
         ema_halflife_items: half-life of the moving average of the generator's weights.
     """
-    import math
-
     from ganlib.core import Objective, OptimiserSettings, Plan, Schedule, WeightedPenalty, constant
     from ganlib.losses import RelativisticPairing
     from ganlib.penalties import R1, R2
 
-    shape = setting.spec.shape
-    if network == "auto":
-        network = _network_for(setting)
-    chosen = DEFAULTS[network]
-    width = width or chosen["width"]
-    batch_items = batch_items or min(chosen["batch_items"], max(2, setting.num_items))
-    rate = learning_rate or chosen["learning_rate"]
-    gamma = gamma if gamma is not None else chosen["gamma"]
-    every = penalty_every_steps or chosen["every"]
-    scaled = gamma * math.prod(shape) / 3072 if setting.spec.kind == "image" else gamma
+    family = _network_for(setting) if network == "auto" else network
+    chosen = DEFAULTS[family]
+    rate = _or(learning_rate, chosen.learning_rate)
+    weight = _or(gamma, chosen.gamma) * _size_factor(setting)
+    every = _or(penalty_every_steps, chosen.penalty_every_steps)
     adam = OptimiserSettings(Schedule(rate, rate / 100), beta1=0.0, beta2=constant(0.99))
-    weight = constant(scaled)
+    penalties = {"r1": R1(penalty_sigma), "r2": R2(penalty_sigma)}
     return Plan(
-        _task(setting, network, width, latent),
+        _task(setting, family, _or(width, chosen.width), latent),
         Objective(
             RelativisticPairing(),
-            {
-                "r1": WeightedPenalty(R1(penalty_sigma), weight, every),
-                "r2": WeightedPenalty(R2(penalty_sigma), weight, every),
-            },
+            {name: WeightedPenalty(penalty, constant(weight), every) for name, penalty in penalties.items()},
         ),
         generator=adam,
         discriminator=adam,
-        batch_items=batch_items,
-        ema_halflife_items=Schedule(0.0, ema_halflife_items or chosen["ema_halflife_items"], until=0.1),
-        items=chosen["items"],
+        batch_items=_or(batch_items, min(chosen.batch_items, max(2, setting.num_items))),
+        ema_halflife_items=constant(_or(ema_halflife_items, chosen.ema_halflife_items)),
+        items=chosen.items,
         joint_verdicts=True,
-        notes={"network": network, "width": width, "gamma": scaled},
+        notes={"network": family, "width": _or(width, chosen.width), "gamma": weight},
     )
 
 
-DEFAULTS: dict[str, dict] = {
-    "mlp": dict(
-        width=256, batch_items=128, learning_rate=1e-3, gamma=0.1, every=4, ema_halflife_items=10_000, items=2_000_000
-    ),
-    "compact": dict(
-        width=32, batch_items=32, learning_rate=4e-3, gamma=2.0, every=8, ema_halflife_items=10_000, items=1_000_000
-    ),
-    "residual": dict(
-        width=256, batch_items=256, learning_rate=2e-4, gamma=0.1, every=1, ema_halflife_items=500_000, items=20_000_000
-    ),
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a family of networks learns best with; found by the searches in benchmarks/RESULTS.md."""
+
+    width: int
+    batch_items: int
+    learning_rate: float
+    gamma: float
+    penalty_every_steps: int
+    ema_halflife_items: float
+    items: int
+
+
+DEFAULTS = {
+    "mlp": Defaults(256, 64, 1e-3, 0.1, 4, 10_000, 2_000_000),
+    "compact": Defaults(32, 32, 4e-3, 2.0, 8, 10_000, 1_000_000),
+    "residual": Defaults(256, 256, 2e-4, 0.1, 1, 500_000, 20_000_000),
 }
+
+
+def _or(given: Number | None, otherwise: Number) -> Number:
+    return otherwise if given is None else given
+
+
+def _size_factor(setting: Setting) -> float:
+    return math.prod(setting.spec.shape) / 3072 if setting.spec.kind == "image" else 1.0
 
 
 def _network_for(setting: Setting) -> Literal["mlp", "compact", "residual"]:
@@ -102,12 +112,15 @@ def _network_for(setting: Setting) -> Literal["mlp", "compact", "residual"]:
 
 
 def _task(setting: Setting, network: str, width: int, latent: int) -> "Task":
+    from ganlib.errors import UsageError
     from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
     from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
     from ganlib.networks.residual import ResidualDiscriminator, ResidualGenerator
     from ganlib.tasks.generate import Generate
 
     shape, classes = setting.spec.shape, setting.num_classes
+    if network != "mlp" and setting.spec.kind != "image":
+        raise UsageError(f"recipe r3 has no {network} networks for a {setting.spec.kind}; leave network out, or mlp")
     match network:
         case "mlp":
             widths, bounded = (width,) * 3, setting.spec.kind == "image"

@@ -221,11 +221,13 @@ def set_rates(state: State, plan: Plan) -> None:
 def update_average(state: State, plan: Plan) -> None:
     """Move the average towards the generator by 1 - ½^(items / half-life): the same whatever the batch size.
 
+    The half-life is never over a fifth of the items seen, so that a short training is not an average of its start.
     Floating buffers (batch statistics) are averaged like weights, so that they belong to the averaged weights; integer
     ones are copied.
     """
-    halflife = max(state.now(plan.ema_halflife_items), 1e-9)
-    share = 1 - 0.5 ** (plan.batch_items * plan.discriminator_steps / halflife)
+    step_items = plan.batch_items * plan.discriminator_steps
+    halflife = max(min(state.now(plan.ema_halflife_items), 0.2 * (state.items_seen + step_items)), 1e-9)
+    share = 1 - 0.5 ** (step_items / halflife)
     averages, values = [], []
     for average, value in zip(state.average.state_dict().values(), state.generator.state_dict().values(), strict=True):
         if average.is_floating_point():
