@@ -88,7 +88,7 @@ class Defaults:
 
 
 DEFAULTS = {
-    "mlp": Defaults(256, 64, 1e-3, 0.1, 4, 10_000, 2_000_000),
+    "mlp": Defaults(256, 64, 2e-3, 24.0, 8, 10_000, 2_000_000),
     "compact": Defaults(32, 32, 4e-3, 2.0, 8, 10_000, 1_000_000),
     "residual": Defaults(256, 256, 2e-4, 0.1, 1, 500_000, 20_000_000),
 }
@@ -99,12 +99,12 @@ def _or(given: Number | None, otherwise: Number) -> Number:
 
 
 def _size_factor(setting: Setting) -> float:
-    return math.prod(setting.spec.shape) / 3072 if setting.spec.kind == "image" else 1.0
+    return math.prod(setting.spec.shape) / 3072 if setting.spec.kind == "image" else 1 / 48
 
 
 def _network_for(setting: Setting) -> Literal["mlp", "compact", "residual"]:
-    """Vectors need no convolutions; a processor, or a GPU for under an hour, has no time for the residual networks."""
-    if setting.spec.kind == "vector":
+    """Vectors and tiny pictures need no convolutions; less than an hour on a GPU is too short for residual networks."""
+    if setting.spec.kind == "vector" or max(setting.spec.shape[1:]) <= 12:
         return "mlp"
     if setting.device != "cuda" or (setting.budget_seconds or 1e9) < 3600:
         return "compact"
@@ -123,9 +123,11 @@ def _task(setting: Setting, network: str, width: int, latent: int) -> "Task":
         raise UsageError(f"recipe r3 has no {network} networks for a {setting.spec.kind}; leave network out, or mlp")
     match network:
         case "mlp":
-            widths, bounded = (width,) * 3, setting.spec.kind == "image"
+            widths, image = (width,) * 3, setting.spec.kind == "image"
             return Generate(
-                lambda: MLPGenerator(shape, latent=latent, widths=widths, num_classes=classes, bounded=bounded),
+                lambda: MLPGenerator(
+                    shape, latent=latent, widths=widths, num_classes=classes, batch_norm=image, bounded=image
+                ),
                 lambda: MLPDiscriminator(shape, widths=widths, num_classes=classes),
                 latent,
             )
