@@ -101,6 +101,7 @@ def begin(data: Data, network: str, args: argparse.Namespace, device: str) -> Se
     recipe = r3(network=network, width=args.width, batch_items=args.batch_items)  # type: ignore[arg-type]
     request = Request(
         load=lambda: data,
+        size=None,
         validation=0.0,
         conditional=None,
         pace=Pace(seconds=60 * args.minutes),

@@ -122,6 +122,24 @@ def test_a_recipe_that_cannot_take_the_data_says_so(tmp_path: Path, capsys: pyte
     assert np.loadtxt(tmp_path / "points.csv", delimiter=",").shape == (10, 2)
 
 
+def test_the_recipe_may_come_from_a_file_or_from_the_run(tmp_path: Path) -> None:
+    (tmp_path / "fit.yaml").write_text(f"data: digits\nout: {tmp_path / 'run'}\nrecipe: gan\nitems: 256\nlatent: 8\n")
+    assert run("fit", "--config", str(tmp_path / "fit.yaml"), "--quiet") == 0
+    assert json.loads((tmp_path / "run/recipe.json").read_text())["recipe"]["options"]["latent"] == 8
+    assert run("fit", "digits", "--out", str(tmp_path / "run"), "--items", "384", "--quiet") == 0
+
+
+def test_pictures_that_were_resized_can_be_evaluated_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for number in range(120):
+        noise = np.random.default_rng(number).integers(0, 256, (20 + number % 3, 24), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "data" / f"{number}.png")
+    data, out = str(tmp_path / "data"), str(tmp_path / "run")
+    assert run("fit", data, "--out", out, "--items", "64", "--quiet", *SMALL) == 65
+    assert run("fit", data, "--out", out, "--items", "64", "--quiet", "--size", "8x10", *SMALL) == 0
+    assert run("evaluate", out, data) == 0
+
+
 def test_help_is_quick_and_imports_no_torch() -> None:
     script = "import sys; from ganlib.cli import main\ntry: main(['fit', '--help'])\nexcept SystemExit: pass\n"
     script += "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"

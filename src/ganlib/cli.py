@@ -1,10 +1,13 @@
 """The command line: fit, sample, evaluate, show, recipes. Nothing heavy is imported before a command runs."""
 
+import contextlib
+import functools
 import inspect
 import json
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
@@ -47,8 +50,9 @@ def make_parser(given: Sequence[str]) -> tuple[ArgumentParser, dict[str, Any]]:
     """The parser, with the options of the recipe that the arguments name, and the function of each command."""
     parser = ArgumentParser(prog="ganlib", description=DESCRIPTION, version=__version__)
     commands = parser.add_subcommands(required=False, dest="command")
+    recipe = _recipe_named(given)
     makers = {
-        "fit": (_fit_parser(_recipe_named(given)), run_fit, "train a recipe on data, or go on with a run"),
+        "fit": (_fit_parser(recipe), functools.partial(run_fit, recipe), "train a recipe on data, or go on with a run"),
         "sample": (_sample_parser(), run_sample, "draw from a trained run into a folder or file"),
         "evaluate": (_evaluate_parser(), run_evaluate, "score a trained run against held-out data"),
         "show": (_show_parser(), run_show, "say where a run is, and draw its pictures"),
@@ -142,14 +146,15 @@ def _recipes_parser() -> ArgumentParser:
     return parser
 
 
-def run_fit(options: Namespace) -> None:
+def run_fit(recipe: str, options: Namespace) -> None:
     from ganlib.doors import fit
 
     given = options.as_dict()
     given.pop("config", None)
     names = set(inspect.signature(fit).parameters)
     own = {name: given[name] for name in names if name in given}
-    result = fit(recipe_options={name: value for name, value in given.items() if name not in names}, **own)
+    recipe_options = {name: value for name, value in given.items() if name not in names}
+    result = fit(recipe_function=recipe, recipe_options=recipe_options, **own)
     if options.json:
         print(json.dumps({"done": True, **result}))
     elif not options.quiet:
@@ -196,15 +201,29 @@ def run_recipes(options: Namespace) -> None:
 
 
 def _recipe_named(given: Sequence[str]) -> str:
-    """The recipe that ``--recipe NAME``, ``--recipe=NAME`` or the run folder to be taken up again names."""
+    """The recipe that ``--recipe``, the file of ``--config``, or the run folder to be taken up again names."""
     if "fit" not in given[:1]:
         return recipes.DEFAULT
-    for place, word in enumerate(given):
-        if word == "--recipe" and place + 1 < len(given):
-            return _known(given[place + 1])
-        if word.startswith("--recipe="):
-            return _known(word.partition("=")[2])
+    if (name := _value_of("--recipe", given)) is not None:
+        return _known(name)
+    if (path := _value_of("--config", given)) is not None and Path(path).is_file():
+        import yaml
+
+        with contextlib.suppress(yaml.YAMLError, AttributeError):
+            return _known(yaml.safe_load(Path(path).read_text()).get("recipe") or recipes.DEFAULT)
+    if (out := _value_of("--out", given)) is not None and (Path(out) / "recipe.json").is_file():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            return _known(json.loads((Path(out) / "recipe.json").read_text())["recipe"]["name"])
     return recipes.DEFAULT
+
+
+def _value_of(option: str, given: Sequence[str]) -> str | None:
+    for place, word in enumerate(given):
+        if word == option and place + 1 < len(given):
+            return given[place + 1]
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+    return None
 
 
 def _known(name: str) -> str:

@@ -25,6 +25,7 @@ def fit(
     data: str,
     out: str,
     recipe: str | None = None,
+    recipe_function: str,
     recipe_options: Mapping[str, Any],
     minutes: float | None = None,
     items: int | None = None,
@@ -43,7 +44,7 @@ def fit(
     """Train into a run folder; returns what to tell about it."""
     if threads is not None:
         torch.set_num_threads(threads)
-    function = recipes.find(recipe or recipes.DEFAULT)
+    function = recipes.find(recipe_function)
     chosen = function(**recipe_options)
     asked = chosen if recipe is not None or chosen != function() else None
     gan = GAN(asked, seed=seed, device=device, precision=precision, compile=compile)

@@ -232,6 +232,7 @@ def save(session: Session) -> None:
     scores = [record for record in session.records if record.get("score") is not None]
     score = scores[-1]["score"] if scores and scores[-1]["items"] == state.items_seen else None
     facts = {**to_facts(state), "score": score, "seconds": round(session.pace.spent(), 3)}
+    run.log_time({"items": state.items_seen, "seconds": round(session.pace.spent(), 3)})
     run.sync_log()
     checkpoint.save(run.checkpoints / checkpoint.name(state.items_seen), tensors, facts)
     checkpoint.prune(run.checkpoints)

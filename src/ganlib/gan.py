@@ -95,6 +95,7 @@ class GAN:
         asked = recipes.find(self.recipe)() if isinstance(self.recipe, str) else self.recipe
         request = Request(
             load=lambda: load(data, labels, size=size),
+            size=(size, size) if isinstance(size, int) else size,
             validation=validation,
             conditional=conditional,
             pace=Pace(items, None if minutes is None else 60 * minutes),
@@ -205,8 +206,8 @@ class GAN:
     ) -> Yardstick:
         """Fréchet and kernel distance, precision, recall, density and coverage of samples against held-out data.
 
-        As many samples as held-out items, at most 10,000. Beside each number stands what other real items score: those
-        of the training data after fit, else one half of `data` against the other.
+        Beside each number stands what other real items score: those of the training data after fit, else one half of
+        `data` against the other. As many samples as held-out items (of that half), at most 10,000.
         """
         held_out = self._as_trained(data, None)
         known = getattr(self, "data_", None)
@@ -330,7 +331,7 @@ class GAN:
     def _as_trained(self, items: object, labels: object) -> Data:
         """Items of the kind the model was trained on. Raises DataError that names the difference."""
         spec = self.model_.setting.spec
-        given = load(items)
+        given = load(items, size=None if isinstance(items, Data) else self.model_.setting.size)
         if labels is not None:
             known = self._class_numbers(labels)
         elif given.labels is not None and self.model_.label_share:

@@ -85,7 +85,8 @@ def from_json(value: Any, where: str) -> tuple[Recipe, Setting, tuple[float, ...
         recipe = recipes.find(value["recipe"]["name"])(**value["recipe"]["options"])
         given = value["setting"]["spec"].items()
         spec: dict[str, Any] = {key: tuple(part) if isinstance(part, list) else part for key, part in given}
-        setting = Setting(**{**value["setting"], "spec": Spec(**spec)})
+        size = value["setting"]["size"]
+        setting = Setting(**{**value["setting"], "spec": Spec(**spec), "size": None if size is None else tuple(size)})
         return recipe, setting, tuple(float(share) for share in value["label_share"])
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{where} does not describe a model of this version of ganlib ({error})") from error

@@ -26,6 +26,7 @@ class Request:
     """What a call of fit asks for. `load` reads the data; `run` is the open run folder, if any."""
 
     load: Callable[[], Data]
+    size: tuple[int, int] | None
     validation: object
     conditional: bool | None
     pace: Pace
@@ -80,11 +81,11 @@ def prepare(request: Request) -> Prepared:
         conditional = opened.setting.conditional
     shares = label_shares(data) if conditional else ()
     seed = opened.facts["seed"] if opened is not None else request.seed or 0
-    train, held_out = split(data, request.validation, seed)
+    train, held_out = split(data, request.validation, seed, request.size)
     pace = request.pace
     if opened is None:
         kind = runtime.device.split(":")[0]
-        setting = Setting(data.spec, len(train), kind, pace.seconds, pace.items, conditional)
+        setting = Setting(data.spec, len(train), kind, pace.seconds, pace.items, conditional, request.size)
         recipe = request.asked or recipes.find(recipes.DEFAULT)()
         opened = begin(recipe, setting, data, shares, runtime, seed, run)
     plan, notice = suited(opened.plan, opened.state, train, conditional, runtime)
@@ -214,10 +215,10 @@ def label_shares(data: Data) -> tuple[float, ...]:
     return tuple((counts / counts.sum()).tolist())
 
 
-def split(data: Data, validation: object, seed: int) -> tuple[Data, Data | None]:
+def split(data: Data, validation: object, seed: int, size: tuple[int, int] | None) -> tuple[Data, Data | None]:
     """Training and validation data: a tenth is held out unless told otherwise, nothing of less than 50 items."""
     if validation is not None and not isinstance(validation, int | float):
-        held_out = load(validation)
+        held_out = load(validation, size=None if isinstance(validation, Data) else size)
         if held_out.spec.shape != data.spec.shape:
             raise DataError(f"{held_out.source} has items of shape {held_out.spec.shape}, the data {data.spec.shape}")
         return data, replace(held_out, spec=data.spec)

@@ -66,7 +66,12 @@ def _as_bar(events: Iterable[Progress], title: str) -> Iterator[Progress]:
         task = bar.add_task(title, losses="", total=1)
         for event in events:
             terms, score = event.terms or terms, event.score if event.score is not None else score
-            bar.update(task, completed=event.items_seen, total=event.total_items, losses=describe(event, terms, score))
+            bar.update(
+                task,
+                completed=event.items_seen,
+                total=max(event.items_seen, event.total_items),
+                losses=describe(event, terms, score),
+            )
             yield event
 
 
@@ -79,7 +84,7 @@ def _as_lines(events: Iterable[Progress], title: str) -> Iterator[Progress]:
         last = event.items_seen >= event.total_items
         if last or time.monotonic() - printed > LINE_SECONDS:
             printed = time.monotonic()
-            share = 100 * event.items_seen / event.total_items
+            share = min(100.0, 100 * event.items_seen / event.total_items)  # the last batch may pass the budget
             line = f"{title}  {share:3.0f} %  {event.items_seen:,} items  {describe(event, terms, score)}"
             with contextlib.suppress(BrokenPipeError):
                 sys.stderr.write(line + "\n")

@@ -22,6 +22,7 @@ class Setting:
     budget_seconds: float | None = None  # of wall time; None where the budget is in items or unlimited
     budget_items: int | None = None
     conditional: bool = False
+    size: tuple[int, int] | None = None  # pictures were cut and resized to (height, width); None where they came so
 
     @property
     def num_classes(self) -> int:
