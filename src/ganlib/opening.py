@@ -103,7 +103,7 @@ def prepare(request: Request) -> Prepared:
         train,
         held_out,
         shares,
-        (*about(data, opened, run), *notice, *opened.notices),
+        (*about(data, opened, run), *_length(pace, opened.plan, held_out), *notice, *opened.notices),
     )
 
 
@@ -232,6 +232,14 @@ def split(data: Data, validation: object, seed: int, size: tuple[int, int] | Non
     if count < 2:
         return data, None
     return data.split(count, seed)
+
+
+def _length(pace: Pace, plan: Plan, held_out: Data | None) -> list[str]:
+    """How long a training without a budget will last; its time follows when the speed is known."""
+    if pace.items is not None or pace.seconds is not None:
+        return []
+    early = "" if held_out is None else f", fewer if the score on {len(held_out):,} held-out items stands still"
+    return [f"no budget given: up to {plan.items:,} items{early}; pass minutes or items to choose"]
 
 
 def about(data: Data, opened: Opened, run: Run | None) -> list[str]:

@@ -78,17 +78,20 @@ def _as_bar(events: Iterable[Progress], title: str) -> Iterator[Progress]:
 def _as_lines(events: Iterable[Progress], title: str) -> Iterator[Progress]:
     terms: dict[str, float] = {}
     score: float | None = None
-    printed = time.monotonic()
+    printed = started = time.monotonic()
+    estimated = False
     for event in events:
         terms, score = event.terms or terms, event.score if event.score is not None else score
+        if not estimated and event.items_per_second and time.monotonic() - started > 3:
+            estimated = True
+            minutes = (event.total_items - event.items_seen) / event.items_per_second / 60
+            say(f"about {minutes:.1f} minutes to go at {event.items_per_second:,.0f} items a second", "lines")
         last = event.items_seen >= event.total_items
         if last or time.monotonic() - printed > LINE_SECONDS:
             printed = time.monotonic()
             share = min(100.0, 100 * event.items_seen / event.total_items)  # the last batch may pass the budget
             line = f"{title}  {share:3.0f} %  {event.items_seen:,} items  {describe(event, terms, score)}"
-            with contextlib.suppress(BrokenPipeError):
-                sys.stderr.write(line + "\n")
-                sys.stderr.flush()
+            say(line, "lines")
         yield event
 
 

@@ -49,7 +49,7 @@ def r3(
     from ganlib.penalties import R1, R2
 
     family = _network_for(setting) if network == "auto" else network
-    chosen = DEFAULTS[family]
+    chosen = CUDA_DEFAULTS.get(family, DEFAULTS[family]) if setting.device == "cuda" else DEFAULTS[family]
     rate = _or(learning_rate, chosen.learning_rate)
     weight = _or(gamma, chosen.gamma) * _size_factor(setting)
     every = _or(penalty_every_steps, chosen.penalty_every_steps)
@@ -89,9 +89,11 @@ class Defaults:
 
 DEFAULTS = {
     "mlp": Defaults(256, 64, 2e-3, 24.0, 8, 10_000, 2_000_000),
-    "compact": Defaults(32, 32, 4e-3, 2.0, 8, 10_000, 1_000_000),
+    "compact": Defaults(32, 32, 2e-3, 2.0, 8, 10_000, 1_000_000),
     "residual": Defaults(256, 256, 2e-4, 0.1, 1, 500_000, 20_000_000),
 }
+CUDA_DEFAULTS = {"compact": Defaults(64, 128, 2e-3, 2.0, 8, 20_000, 10_000_000)}
+"""A GPU has room for wider networks and larger batches; not searched yet."""
 
 
 def _or(given: Number | None, otherwise: Number) -> Number:
