@@ -217,5 +217,6 @@ class Plan:
     discriminator_steps: int = 1  # updates of the discriminator per update of the generator, each on items of its own
     accumulate: int = 1  # micro-batches that make one batch
     reuse_fakes: bool = True  # the generator's turn judges the fakes of the discriminator's turn again
+    mixed_precision: bool = True  # False where eight bits of a number would be too few, as in vectors
     joint_verdicts: bool = False  # one pass over real and fake together; right only where no layer mixes items
     notes: Mapping[str, Any] = field(default_factory=dict)  # what the recipe chose, for people to read

@@ -16,7 +16,7 @@ def r3(
     *,
     network: Literal["auto", "mlp", "compact", "residual"] = "auto",
     width: int | None = None,
-    latent: int = 64,
+    latent: int | None = None,
     batch_items: int | None = None,
     learning_rate: float | None = None,
     gamma: float | None = None,
@@ -28,10 +28,12 @@ def r3(
 
     What is left at None is chosen from the data, the device and the time that is given. ``residual`` networks are the
     paper's (no normalisation, ConvNeXt-like blocks), for hours on a GPU; ``compact`` ones, whose generator is batch
-    normalised, learn faster in minutes on a processor; ``mlp`` is for vectors.
+    normalised, learn faster in minutes on a processor; ``mlp`` is for tiny pictures and for vectors, which are judged
+    under noise of many strengths (:mod:`ganlib.tasks.noisy`).
 
     γ, the weight of the penalties, is `gamma` · numbers of an item / 3072: the squared gradient of a function of the
-    picture as a whole falls as the number of its pixels rises, so the same `gamma` serves every size.
+    picture as a whole falls as the number of its pixels rises, so the same `gamma` serves every size. (Of vectors it is
+    `gamma` itself.)
 
     Args:
         network: which family of networks.
@@ -49,14 +51,15 @@ def r3(
     from ganlib.penalties import R1, R2
 
     family = _network_for(setting) if network == "auto" else network
-    chosen = CUDA_DEFAULTS.get(family, DEFAULTS[family]) if setting.device == "cuda" else DEFAULTS[family]
+    chosen = _defaults(setting, family)
     rate = _or(learning_rate, chosen.learning_rate)
     weight = _or(gamma, chosen.gamma) * _size_factor(setting)
     every = _or(penalty_every_steps, chosen.penalty_every_steps)
-    adam = OptimiserSettings(Schedule(rate, rate / 100), beta1=0.0, beta2=constant(0.99))
+    decay = Schedule(rate, rate / 100, begin=chosen.decay_begin)
+    adam = OptimiserSettings(decay, beta1=0.0, beta2=constant(0.99))
     penalties = {"r1": R1(penalty_sigma), "r2": R2(penalty_sigma)}
     return Plan(
-        _task(setting, family, _or(width, chosen.width), latent),
+        _task(setting, family, _or(width, chosen.width), _or(latent, chosen.latent)),
         Objective(
             RelativisticPairing(),
             {name: WeightedPenalty(penalty, constant(weight), every) for name, penalty in penalties.items()},
@@ -66,6 +69,7 @@ def r3(
         batch_items=_or(batch_items, min(chosen.batch_items, max(2, setting.num_items))),
         ema_halflife_items=constant(_or(ema_halflife_items, chosen.ema_halflife_items)),
         items=chosen.items,
+        mixed_precision=family != "mlp",
         joint_verdicts=True,
         notes={"network": family, "width": _or(width, chosen.width), "gamma": weight},
     )
@@ -85,8 +89,11 @@ class Defaults:
     penalty_every_steps: int
     ema_halflife_items: float
     items: int
+    latent: int = 64
+    decay_begin: float = 0.0  # share of the run after which the learning rate falls
 
 
+VECTORS = Defaults(128, 512, 2e-3, 0.005, 4, 40_000, 5_000_000, latent=26, decay_begin=0.5)
 DEFAULTS = {
     "mlp": Defaults(256, 64, 2e-3, 24.0, 8, 10_000, 2_000_000),
     "compact": Defaults(32, 32, 2e-3, 2.0, 8, 10_000, 1_000_000),
@@ -96,12 +103,18 @@ CUDA_DEFAULTS = {"compact": Defaults(64, 128, 2e-3, 2.0, 8, 20_000, 10_000_000)}
 """A GPU has room for wider networks and larger batches; not searched yet."""
 
 
+def _defaults(setting: Setting, family: str) -> Defaults:
+    if setting.spec.kind == "vector":
+        return VECTORS
+    return CUDA_DEFAULTS.get(family, DEFAULTS[family]) if setting.device == "cuda" else DEFAULTS[family]
+
+
 def _or(given: Number | None, otherwise: Number) -> Number:
     return otherwise if given is None else given
 
 
 def _size_factor(setting: Setting) -> float:
-    return math.prod(setting.spec.shape) / 3072 if setting.spec.kind == "image" else 1 / 48
+    return math.prod(setting.spec.shape) / 3072 if setting.spec.kind == "image" else 1.0
 
 
 def _network_for(setting: Setting) -> Literal["mlp", "compact", "residual"]:
@@ -116,20 +129,33 @@ def _network_for(setting: Setting) -> Literal["mlp", "compact", "residual"]:
 def _task(setting: Setting, network: str, width: int, latent: int) -> "Task":
     from ganlib.errors import UsageError
     from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
-    from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
+    from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator, NoisyDiscriminator
     from ganlib.networks.residual import ResidualDiscriminator, ResidualGenerator
     from ganlib.tasks.generate import Generate
+    from ganlib.tasks.noisy import GenerateNoisy
 
     shape, classes = setting.spec.shape, setting.num_classes
     if network != "mlp" and setting.spec.kind != "image":
         raise UsageError(f"recipe r3 has no {network} networks for a {setting.spec.kind}; leave network out, or mlp")
     match network:
-        case "mlp":
-            widths, image = (width,) * 3, setting.spec.kind == "image"
-            return Generate(
+        case "mlp" if setting.spec.kind == "vector":
+            widths = (width,) * 3
+            return GenerateNoisy(
                 lambda: MLPGenerator(
-                    shape, latent=latent, widths=widths, num_classes=classes, batch_norm=image, bounded=image
+                    shape,
+                    latent=latent,
+                    widths=widths,
+                    num_classes=classes,
+                    bounded=False,
+                    binary=latent * 12 // 13,
                 ),
+                lambda: NoisyDiscriminator(shape[0], widths=widths, num_classes=classes),
+                latent,
+            )
+        case "mlp":
+            widths = (width,) * 3
+            return Generate(
+                lambda: MLPGenerator(shape, latent=latent, widths=widths, num_classes=classes, batch_norm=True),
                 lambda: MLPDiscriminator(shape, widths=widths, num_classes=classes),
                 latent,
             )

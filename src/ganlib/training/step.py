@@ -51,7 +51,7 @@ def discriminator_turn(
     total_of_terms: Terms = {}
     pair = None
     for part in split(plan.task.draw(batch, rng), plan.accumulate):
-        with torch.set_grad_enabled(reuse), runtime.autocast():
+        with torch.set_grad_enabled(reuse), runtime.autocast(plan.mixed_precision):
             pair = plan.task.pair(state.call_generator, part)
         terms = discriminator_terms(state, plan, detached(pair), due, runtime, rng)
         weights = {name: state.now(item.weight) * item.every_steps for name, item in due.items()}
@@ -80,7 +80,7 @@ def discriminator_terms(
     network = state.discriminator if twice else state.call_discriminator
     assert network is not None
     judge = make_judge(network, pair)
-    with runtime.autocast(enabled=not due):
+    with runtime.autocast(plan.mixed_precision and not due):
         real, fake = verdicts(network, pair, joint=plan.joint_verdicts and not due)
     terms = {"adversarial": over_heads(plan.objective.loss.discriminator, real, fake)}
     for name, item in due.items():
@@ -96,7 +96,7 @@ def generator_turn(
     with frozen(state.discriminator):
         parts = [batch] if pair is not None else split(plan.task.draw(batch, rng), plan.accumulate)
         for part in parts:
-            with runtime.autocast():
+            with runtime.autocast(plan.mixed_precision):
                 this = plan.task.pair(state.call_generator, part) if pair is None else pair
                 terms = generator_terms(state.call_discriminator, plan, this)
             (weighted_sum(terms, weights_now(state, plan)) / plan.accumulate).backward()
