@@ -16,6 +16,10 @@ class UsageError(GanlibError, ValueError):
     exit_status = 2
 
 
+class NotFittedError(UsageError, AttributeError):
+    """A model that has not been trained or loaded yet."""
+
+
 class DataError(GanlibError, ValueError):
     """Data that cannot be used: wrong shape, non-finite values, no readable picture."""
 

@@ -27,7 +27,7 @@ from ganlib.training.state import State, to_facts, to_tensors
 
 LOG_STEPS = 50
 PATIENCE_LOOKS = 4
-MAX_SCORE_ITEMS = 2000
+SCORE_ITEMS = 1000
 PLOT_SECONDS = 60.0
 GRID_ITEMS = 64
 CHECKPOINT_SECONDS = 60.0
@@ -78,7 +78,7 @@ def fit(session: Session) -> Iterator[Progress]:
     for report in train(state, plan, batches, session.runtime, session.seed):
         state.total_items = pace.total_items(report.items_seen, state.total_items)
         over = pace.over()
-        due = over or look_due(report.items_seen, step_items, state.total_items)
+        due = over or (look_due(report.items_seen, step_items, state.total_items) and pace.affords_look())
         terms = log(session) if due or report.items_seen // step_items % LOG_STEPS == 0 else None
         score = None
         if due:
@@ -86,7 +86,12 @@ def fit(session: Session) -> Iterator[Progress]:
         if score is not None or time.monotonic() - session.saved_at > session.checkpoint_seconds:
             save(session)
         yield Progress(report.items_seen, state.total_items, pace.spent(), pace.speed(report.items_seen), terms, score)
-        if over or session.stop.signal or (session.patient and score is not None and exhausted(session.records)):
+        if (
+            over
+            or pace.over()
+            or session.stop.signal
+            or (session.patient and score is not None and exhausted(session.records))
+        ):
             break
     if session.stop.signal is None and looked < state.items_seen:
         look(session)
@@ -99,11 +104,6 @@ def look_due(items_seen: int, step_items: int, total_items: int) -> bool:
     """True at each look: a function of the items alone, so that a resumed run looks at the same places."""
     num_looks = min(50, max(10, total_items // 100_000))
     return items_seen * num_looks // total_items > (items_seen - step_items) * num_looks // total_items
-
-
-def score_items(total_items: int, held_out: int) -> int:
-    """How many samples a look draws: all looks together cost some hundredths of the training, not half of it."""
-    return min(MAX_SCORE_ITEMS, max(128, total_items // 200), held_out)
 
 
 def exhausted(records: list[dict[str, Any]]) -> bool:
@@ -145,7 +145,9 @@ def look(session: Session) -> float | None:
         if time.monotonic() - session.plotted_at > PLOT_SECONDS:
             session.run.plot()
             session.plotted_at = time.monotonic()
-    session.pace.pause(time.monotonic() - start)
+    pace = session.pace
+    pace.look_seconds = time.monotonic() - start
+    pace.pause(pace.look_seconds)
     return score
 
 
@@ -157,7 +159,7 @@ def draw_grid(session: Session) -> np.ndarray:
         columns = len(spec.classes)
         count, labels = columns * 8, torch.arange(columns)
     if spec.kind == "vector":
-        count = min(MAX_SCORE_ITEMS, len(session.data))
+        count = min(2000, len(session.data))
     items = torch.cat([part for part, _ in session.sampler.stream(count, seed=session.seed, labels=labels)])
     if spec.kind == "vector":
         real = session.data.take(np.arange(count))
@@ -203,9 +205,9 @@ def validation_score(session: Session) -> float | None:
     """The Fréchet distance of samples to the validation items, None without any. Lower is better; not an FID."""
     if session.validation is None:
         return None
-    count = score_items(session.state.total_items, len(session.validation))
+    count = min(SCORE_ITEMS, len(session.validation))  # one number for the whole run: the distance depends on it
     extractor = extractor_for(session.data)
-    if session.real_features is None or len(session.real_features) != count:
+    if session.real_features is None:
         chosen = np.linspace(0, len(session.validation) - 1, count).astype(np.int64)
         parts = (session.validation.batch(part)["real"] for part in np.array_split(chosen, math.ceil(count / 64)))
         session.real_features = features(extractor, parts)
@@ -237,4 +239,5 @@ def save(session: Session) -> None:
     checkpoint.save(run.checkpoints / checkpoint.name(state.items_seen), tensors, facts)
     checkpoint.prune(run.checkpoints)
     session.saved_items, session.saved_at = state.items_seen, time.monotonic()
-    session.pace.pause(time.monotonic() - start)
+    session.pace.save_seconds = time.monotonic() - start
+    session.pace.pause(session.pace.save_seconds)

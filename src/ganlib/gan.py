@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ganlib import __version__, model, recipes
 from ganlib.data import Data, decode, load
-from ganlib.errors import DataError, UsageError
-from ganlib.fitting import CHECKPOINT_SECONDS, Session, extractor_for, fit
+from ganlib.errors import DataError, NotFittedError, UsageError
+from ganlib.fitting import CHECKPOINT_SECONDS, Session, exhausted, extractor_for, fit
 from ganlib.metrics.features import FeatureExtractor, features, quantise
 from ganlib.metrics.report import Yardstick, yardstick
 from ganlib.model import Model
@@ -153,13 +153,15 @@ class GAN:
 
     def predict(self, latents: np.ndarray | Tensor, labels: object = None) -> np.ndarray:
         """The generator as a function: latents [n, latent] and classes to items."""
-        latent = torch.as_tensor(np.asarray(latents), dtype=torch.float32)
+        latent = torch.as_tensor(latents).detach().to("cpu", torch.float32)
         if latent.ndim != 2:
             raise DataError(f"latents of shape {tuple(latent.shape)}; accepted is [items, latent], as latents() gives")
         condition = self._class_numbers(labels)
         if self.model_.label_share:
             if condition is None:
                 raise UsageError("this model needs labels: one class, or one for each latent")
+            if len(condition) not in (1, len(latent)):
+                raise UsageError(f"{len(condition)} labels for {len(latent)} latents; give one class, or one for each")
             condition = condition[torch.arange(len(latent)) % len(condition)]
         return decode(self.model_.setting.spec, self.model_.sampler.run(latent, condition))
 
@@ -169,6 +171,8 @@ class GAN:
         """Items along the way from the `start`-th to the `end`-th item of a seed, of one class."""
         if num_steps < 2:
             raise UsageError(f"{num_steps} steps; a way has at least 2")
+        if start < 0 or end < 0:
+            raise UsageError(f"from {start} to {end}: items are counted from 0")
         latents = self.model_.sampler.latents(max(start, end) + 1, seed)
         way = slerp(latents[start], latents[end], num_steps)
         if self.model_.label_share and label is None:
@@ -251,7 +255,7 @@ class GAN:
 
     def __getattr__(self, name: str) -> Any:
         if name == "model_":
-            raise UsageError("this GAN has no model yet: call fit, or GAN.load")
+            raise NotFittedError("this GAN has no model yet: call fit, or GAN.load")
         raise AttributeError(f"'GAN' object has no attribute {name!r}")
 
     # What follows is not part of the interface.
@@ -277,7 +281,8 @@ class GAN:
                 checkpoint_seconds=request.checkpoint_seconds,
                 records=request.run.records() if request.run is not None else [],
             )
-            if request.pace.finished(state.items_seen, state.total_items):
+            ended = session.patient and exhausted(session.records)
+            if ended or request.pace.finished(state.items_seen, state.total_items):
                 say(f"already trained on {state.items_seen:,} items; give a larger budget to go on", style)
             else:
                 for _ in shown(fit(session), style, prepared.recipe.name):
@@ -309,7 +314,7 @@ class GAN:
         self.data_ = prepared.train
 
     def _class_numbers(self, labels: object) -> Tensor | None:
-        """Classes by name or number to class numbers. Raises UsageError that lists the classes."""
+        """Classes by name, or else by number, to class numbers. Raises UsageError that lists the classes."""
         if labels is None:
             return None
         classes = self.model_.setting.spec.classes
@@ -321,9 +326,12 @@ class GAN:
         numbers = []
         for label in given:
             name = str(label.item() if isinstance(label, np.generic | Tensor) else label)
-            if name not in classes:
+            if name in classes:
+                numbers.append(classes.index(name))
+            elif name.isdigit() and int(name) < len(classes):
+                numbers.append(int(name))
+            else:
                 raise UsageError(f"no class {name!r}; there are {', '.join(classes[:20])}{' …' * (len(classes) > 20)}")
-            numbers.append(classes.index(name))
         if not numbers:
             raise UsageError("labels is empty; give at least one class, or None")
         return torch.tensor(numbers)
@@ -331,7 +339,9 @@ class GAN:
     def _as_trained(self, items: object, labels: object) -> Data:
         """Items of the kind the model was trained on. Raises DataError that names the difference."""
         spec = self.model_.setting.spec
-        given = load(items, size=None if isinstance(items, Data) else self.model_.setting.size)
+        lone = isinstance(items, np.ndarray | Tensor) and len(items) == 1  # load wants two, to learn from
+        given = load(np.concatenate([np.asarray(items)] * 2) if lone else items, size=self._size_for(items))
+        given = given.subset(np.arange(1)) if lone else given
         if labels is not None:
             known = self._class_numbers(labels)
         elif given.labels is not None and self.model_.label_share:
@@ -341,15 +351,10 @@ class GAN:
         if known is not None and len(known) != len(given):
             raise DataError(f"{len(known)} labels for {len(given)} items; give one for each")
         given = dataclasses.replace(given, labels=None if known is None else known.numpy())
-        if given.spec.shape != spec.shape or given.spec.kind != spec.kind:
-            raise DataError(
-                f"{given.source} holds {given.spec.kind}s of shape {given.spec.shape}; this model knows "
-                f"{spec.kind}s of shape {spec.shape} (channels first)"
-            )
-        floating = given.spec.dtype.startswith("float") and spec.dtype.startswith("float")
-        if given.spec.dtype == spec.dtype or floating or spec.kind == "vector":
-            given = dataclasses.replace(given, spec=spec)
-        return given
+        return given.of_kind(spec)
+
+    def _size_for(self, items: object) -> tuple[int, int] | None:
+        return None if isinstance(items, Data) else self.model_.setting.size
 
     def _drawn(self, count: int, seed: int, truncation: float | None) -> Iterator[Tensor]:
         return (part for part, _ in self.model_.sampler.stream(count, seed=seed, truncation=truncation))

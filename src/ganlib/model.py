@@ -4,6 +4,7 @@ A ``.gan`` file is a zip of ``model.json``, ``generator.safetensors``, ``discrim
 ``manifest.json`` with the SHA-256 of each. Nothing in it is code.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -139,13 +140,11 @@ def from_run(folder: Path, device: str) -> Model:
     newest, _ = checkpoint.newest(run.checkpoints)
     if newest is None:
         raise MissingError(f"{folder} holds no checkpoint yet; train it first: ganlib fit DATA --out {folder}")
-    chosen = newest
-    for other in checkpoint.listed(run.checkpoints):
-        score = _score_of(other)
-        newest_score = newest.facts.get("score")
-        if score is not None and newest_score is not None and score < 0.9 * newest_score:
-            chosen = checkpoint.Checkpoint(other, *checkpoint.load(other))
-            newest_score = score
+    chosen, newest_score = newest, newest.facts.get("score")
+    scored = [(score, path) for path in checkpoint.listed(run.checkpoints) if (score := _score_of(path)) is not None]
+    if newest_score is not None and scored and min(scored)[0] < 0.9 * newest_score:
+        with contextlib.suppress(DamagedError, MissingError):  # the newest is whole, and good enough
+            chosen = checkpoint.Checkpoint(min(scored)[1], *checkpoint.load(min(scored)[1]))
     weights = {"generator": chosen.tensors["average"]}
     if "discriminator" in chosen.tensors:
         weights["discriminator"] = chosen.tensors["discriminator"]

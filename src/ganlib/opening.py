@@ -82,12 +82,17 @@ def prepare(request: Request) -> Prepared:
     shares = label_shares(data) if conditional else ()
     seed = opened.facts["seed"] if opened is not None else request.seed or 0
     train, held_out = split(data, request.validation, seed, request.size)
+    if opened is not None and request.conditional is not None and request.conditional != opened.setting.conditional:
+        kind = "with" if opened.setting.conditional else "without"
+        raise RunError(f"the run was begun {kind} its labels; leave conditional as it was, or choose another --out")
     pace = request.pace
     if opened is None:
         kind = runtime.device.split(":")[0]
         setting = Setting(data.spec, len(train), kind, pace.seconds, pace.items, conditional, request.size)
         recipe = request.asked or recipes.find(recipes.DEFAULT)()
         opened = begin(recipe, setting, data, shares, runtime, seed, run)
+    if run is not None:
+        _check_held_out(run, held_out)
     plan, notice = suited(opened.plan, opened.state, train, conditional, runtime)
     if not conditional and train.labels is not None:
         train = replace(train, labels=None)
@@ -158,10 +163,27 @@ def resume(run: Run, asked: Recipe | None, data: Data, runtime: Runtime, seed: i
     state = create(plan, runtime, facts["seed"], plan.items)
     restore(state, saved.tensors, saved.facts)
     run.truncate_log(state.items_seen)
+    for picture in run.samples.glob("*.png"):  # of a future that is now another
+        if picture.stem.isdigit() and int(picture.stem) > state.items_seen:
+            picture.unlink()
     notices = [f"{reason}; taking the one before it" for _, reason in skipped]
     notices.append(f"resuming {run.folder} at item {state.items_seen:,}")
     notices += _inexact(facts, runtime)
     return Opened(plan, state, recipe, setting, facts, float(saved.facts["seconds"]), tuple(notices))
+
+
+def _check_held_out(run: Run, held_out: Data | None) -> None:
+    """The validation data of a run stay the same: others would have been trained on, and the scores not comparable."""
+    mark = {"count": 0, "sha256": None}
+    if held_out is not None:
+        mark = {name: held_out.fingerprint()[name] for name in mark}
+    if not (run.folder / "validation.json").exists():
+        run.write_facts("validation.json", mark)
+    elif (before := run.read_facts("validation.json")) != mark:
+        raise RunError(
+            f"{run.folder} was begun with {before['count']:,} items held out, not these {mark['count']:,}; "
+            "give the same validation, or choose another --out"
+        )
 
 
 def _inexact(facts: dict[str, Any], runtime: Runtime) -> list[str]:
@@ -174,6 +196,9 @@ def _inexact(facts: dict[str, Any], runtime: Runtime) -> list[str]:
     ]
     if facts["setting"]["device"] != runtime.device:
         changes.append(f"device was {facts['setting']['device']}, is {runtime.device}")
+    for name, value in (("precision", runtime.precision), ("compiled", runtime.compiled)):
+        if facts.get(name, value) != value:
+            changes.append(f"{name} was {facts[name]}, is {value}")
     return [f"not bit-exact from here on: {', '.join(changes)}"] if changes else []
 
 
@@ -219,9 +244,7 @@ def split(data: Data, validation: object, seed: int, size: tuple[int, int] | Non
     """Training and validation data: a tenth is held out unless told otherwise, nothing of less than 50 items."""
     if validation is not None and not isinstance(validation, int | float):
         held_out = load(validation, size=None if isinstance(validation, Data) else size)
-        if held_out.spec.shape != data.spec.shape:
-            raise DataError(f"{held_out.source} has items of shape {held_out.spec.shape}, the data {data.spec.shape}")
-        return data, replace(held_out, spec=data.spec)
+        return data, held_out.of_kind(data.spec)
     if validation is None:
         share = 0.1 if len(data) >= 50 else 0.0
     else:

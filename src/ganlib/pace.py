@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass, field
 
-RESERVE_SECONDS = 1.0
-"""Kept for the last look and the last checkpoint where nothing is known of them yet."""
+LOOK_SHARE = 0.1
+"""Looks and checkpoints in between may take this share of a budget in time."""
 
 
 @dataclass
@@ -15,10 +15,11 @@ class Pace:
     seconds: float | None = None
     used_seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
-    reserve_seconds: float = RESERVE_SECONDS
-    training_started: float | None = None
-    first_items: int = 0
-    idle_seconds: float = 0.0  # spent on looks and checkpoints since training began
+    look_seconds: float = 0.5  # what the last look and the last checkpoint took; guesses before the first
+    save_seconds: float = 0.5
+    measured_from: float | None = None  # the speed is measured from here on
+    measured_items: int = 0
+    idle_seconds: float = 0.0  # spent on looks and checkpoints since then
     planned_at: float = 0.0
 
     def spent(self) -> float:
@@ -26,45 +27,50 @@ class Pace:
         return self.used_seconds + time.monotonic() - self.started
 
     def begin(self, items_seen: int) -> None:
-        """Training begins now: loading and building count in the budget, but not in the speed."""
-        self.training_started, self.first_items = time.monotonic(), items_seen
+        """Measure the speed from now on: loading and building count in the budget, but not in the speed."""
+        self.measured_from, self.measured_items, self.idle_seconds = time.monotonic(), items_seen, 0.0
 
     def speed(self, items_seen: int) -> float | None:
         """Items per second of training, without looks and checkpoints; None until it is known."""
-        if self.training_started is None or items_seen <= self.first_items:
+        if self.measured_from is None or items_seen <= self.measured_items:
             return None
-        seconds = time.monotonic() - self.training_started - self.idle_seconds
-        return (items_seen - self.first_items) / seconds if seconds > 0 else None
+        seconds = time.monotonic() - self.measured_from - self.idle_seconds
+        return (items_seen - self.measured_items) / seconds if seconds > 0 else None
 
     def pause(self, seconds: float) -> None:
-        """A look or a checkpoint took so long; the last one will too."""
+        """A look or a checkpoint took so long."""
         self.idle_seconds += seconds
-        self.reserve_seconds = max(self.reserve_seconds, seconds)
+
+    def affords_look(self) -> bool:
+        """False where another look would take more than its share of the time that is given."""
+        if self.seconds is None:
+            return True
+        return self.idle_seconds + self.look_seconds <= LOOK_SHARE * max(self.spent(), 0.3 * self.seconds)
 
     def total_items(self, items_seen: int, now: int) -> int:
         """How many items the training will have seen at its end, replanned at every hundredth of the time."""
-        if self.seconds is None:
+        speed, spent = self.speed(items_seen), self.spent()
+        if self.seconds is None or speed is None or self.measured_from is None:
             return now
-        spent, speed = self.spent(), self.speed(items_seen)
-        known = (
-            speed is not None
-            and self.training_started is not None
-            and (time.monotonic() - self.training_started > min(3.0, 0.02 * self.seconds))
-        )
+        known = time.monotonic() - self.measured_from > min(3.0, 0.02 * self.seconds)
         if not known or spent - self.planned_at < 0.01 * self.seconds:
             return now
-        assert speed is not None
+        if self.planned_at == 0.0:
+            self.begin(items_seen)  # the first steps warm up; they say little of the others
         self.planned_at = spent
-        share_idle = self.idle_seconds / max(time.monotonic() - (self.training_started or 0), 1e-9)
-        left = max(self.seconds - spent - self.reserve_seconds, 0.0) * (1 - min(share_idle, 0.5))
-        return max(items_seen + int(speed * left), items_seen + 1)
+        left = max(self.seconds - spent - self.reserve(), 0.0)
+        return max(items_seen + int(speed * left * (1 - 0.5 * LOOK_SHARE)), items_seen + 1)
+
+    def reserve(self) -> float:
+        """Seconds that the end will take: a look and a checkpoint."""
+        return self.look_seconds + self.save_seconds
 
     def over(self) -> bool:
         """True when the time is up but for what the end needs."""
-        return self.seconds is not None and self.spent() + self.reserve_seconds >= self.seconds
+        return self.seconds is not None and self.spent() + self.reserve() >= self.seconds
 
     def finished(self, items_seen: int, total_items: int) -> bool:
         """True when an earlier call has used the budget already."""
         if self.seconds is None:
             return items_seen >= total_items
-        return items_seen > 0 and self.used_seconds >= 0.97 * self.seconds - RESERVE_SECONDS
+        return items_seen > 0 and self.used_seconds >= 0.97 * self.seconds - 1.0

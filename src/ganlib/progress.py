@@ -33,8 +33,8 @@ def shown(events: Iterable[Progress], style: Style, title: str) -> Iterator[Prog
 
 
 def say(message: str, style: Style) -> None:
-    """One line to the person who waits; nothing for a machine."""
-    if style not in ("none", "json"):
+    """One line to the person who waits, on standard error: standard output belongs to machines."""
+    if style != "none":
         with contextlib.suppress(BrokenPipeError):
             sys.stderr.write(message + "\n")
             sys.stderr.flush()

@@ -12,7 +12,7 @@ from jaxtyping import Int64, Integer, Shaped
 from ganlib.core import Batch, Spec
 from ganlib.data.codec import encode
 from ganlib.data.order import permutation, positions, prefetch
-from ganlib.errors import UsageError
+from ganlib.errors import DataError, UsageError
 
 HASHED_BYTES = 64 * 2**20
 """Up to this size all content goes into the fingerprint; of more, as much in evenly spaced items."""
@@ -105,6 +105,28 @@ class Data:
         held_out = np.zeros(len(self), bool)
         held_out[chosen] = True
         return self.subset(np.flatnonzero(~held_out)), self.subset(np.flatnonzero(held_out))
+
+    def of_kind(self, spec: Spec) -> "Data":
+        """The same items for a model of `spec`. Raises :class:`DataError` where kind or shape differ.
+
+        Numbers keep their own meaning: bytes are not floats, and floats from 0 to 1 not those from -1 to 1. Floats that
+        lie within the range of `spec` are taken to be in it, since a part of the data need not reach its ends.
+        """
+        if self.spec.kind != spec.kind or self.spec.shape != spec.shape:
+            raise DataError(
+                f"{self.source} holds {self.spec.kind}s of shape {self.spec.shape}; expected are {spec.kind}s of shape "
+                f"{spec.shape} (channels first)"
+            )
+        if spec.kind == "vector":
+            return replace(self, spec=spec)
+        own, given = np.dtype(self.spec.dtype), np.dtype(spec.dtype)
+        if own.kind == given.kind == "f":
+            items = self.take(np.arange(len(self)))
+            low, high = spec.offset[0] - spec.scale[0], spec.offset[0] + spec.scale[0]
+            same = items.min() >= low and items.max() <= high
+        else:
+            same = own == given
+        return replace(self, spec=replace(self.spec, classes=spec.classes) if not same else spec)
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this data from other data: count, shape, dtype, classes, label counts and a SHA-256."""

@@ -32,8 +32,7 @@ def r3(
     under noise of many strengths (:mod:`ganlib.tasks.noisy`).
 
     γ, the weight of the penalties, is `gamma` · numbers of an item / 3072: the squared gradient of a function of the
-    picture as a whole falls as the number of its pixels rises, so the same `gamma` serves every size. (Of vectors it is
-    `gamma` itself.)
+    picture as a whole falls as the number of its pixels rises: one `gamma` serves every size (of vectors it is γ).
 
     Args:
         network: which family of networks.
@@ -44,7 +43,7 @@ def r3(
         gamma: weight of R1 and R2 at 32 x 32 x 3.
         penalty_every_steps: the penalties are applied in every so many steps, with as many times the weight.
         penalty_sigma: the step of the finite-difference penalty; None for the exact one.
-        ema_halflife_items: half-life of the moving average of the generator's weights.
+        ema_halflife_items: half-life of the generator's moving average.
     """
     from ganlib.core import Objective, OptimiserSettings, Plan, Schedule, WeightedPenalty, constant
     from ganlib.losses import RelativisticPairing
@@ -55,8 +54,7 @@ def r3(
     rate = _or(learning_rate, chosen.learning_rate)
     weight = _or(gamma, chosen.gamma) * _size_factor(setting)
     every = _or(penalty_every_steps, chosen.penalty_every_steps)
-    decay = Schedule(rate, rate / 100, begin=chosen.decay_begin)
-    adam = OptimiserSettings(decay, beta1=0.0, beta2=constant(0.99))
+    adam = OptimiserSettings(Schedule(rate, rate / 100, begin=chosen.decay_begin), beta1=0.0, beta2=constant(0.99))
     penalties = {"r1": R1(penalty_sigma), "r2": R2(penalty_sigma)}
     return Plan(
         _task(setting, family, _or(width, chosen.width), _or(latent, chosen.latent)),
@@ -121,9 +119,8 @@ def _network_for(setting: Setting) -> Literal["mlp", "compact", "residual"]:
     """Vectors and tiny pictures need no convolutions; less than an hour on a GPU is too short for residual networks."""
     if setting.spec.kind == "vector" or max(setting.spec.shape[1:]) <= 12:
         return "mlp"
-    if setting.device != "cuda" or (setting.budget_seconds or 1e9) < 3600:
-        return "compact"
-    return "residual"
+    enough = (setting.budget_seconds or math.inf) >= 3600 and (setting.budget_items or math.inf) >= 10_000_000
+    return "residual" if setting.device == "cuda" and enough else "compact"
 
 
 def _task(setting: Setting, network: str, width: int, latent: int) -> "Task":
