@@ -18,13 +18,14 @@ from ganlib import networks
 from ganlib.core import Verdict
 from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
 from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
-from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
+from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator, NoisyDiscriminator
 from ganlib.networks.parts import crop, pad, pyramid
 from ganlib.networks.residual import ResidualDiscriminator, ResidualGenerator
 
 TABLE: dict[type[nn.Module], dict[str, Any]] = {
     MLPGenerator: dict(latent=5, widths=(7, 6)),
     MLPDiscriminator: dict(widths=(7, 6)),
+    NoisyDiscriminator: dict(widths=(7, 6)),
     DCGANGenerator: dict(latent=5, width=4),
     DCGANDiscriminator: dict(width=4),
     CompactGenerator: dict(latent=5, width=4),
@@ -34,7 +35,7 @@ TABLE: dict[type[nn.Module], dict[str, Any]] = {
 }
 """A new generator or discriminator needs its tiny arguments here; the contract below does the rest."""
 
-VECTORS = {MLPGenerator, MLPDiscriminator}  # those that take items of any shape
+VECTORS = {MLPGenerator, MLPDiscriminator, NoisyDiscriminator}  # those that take items of any shape
 MIXES_ITEMS = {DCGANDiscriminator}  # discriminators whose batch normalisation looks at the whole batch
 BEGINS_AT_ZERO = {ResidualGenerator, ResidualDiscriminator}  # some gradients are zero at the start, by design
 SHAPES = [(1, 28, 28), (3, 32, 48), (4, 9, 13), (5, 8, 8), (3, 5, 7), (1, 64, 64), (3, 100, 60)]

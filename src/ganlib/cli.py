@@ -13,7 +13,7 @@ from typing import Any, Literal
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
 
 from ganlib import __version__, recipes
-from ganlib.errors import GanlibError
+from ganlib.errors import GanlibError, WriteError
 
 DESCRIPTION = (
     "Generative adversarial networks that train without tuning. Try: ganlib fit digits --out runs/digits --minutes 2"
@@ -38,6 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        _fail(
+            WriteError(f"{error.strerror or error}; free some space or mend the cause, and run the command again"),
+            False,
+        )
     except Exception as error:
         if "out of memory" in str(error) or isinstance(error, MemoryError):
             _fail(GanlibError(f"out of memory ({error}); pass a smaller --batch_items or --width, or --size"), machine)
@@ -48,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def make_parser(given: Sequence[str]) -> tuple[ArgumentParser, dict[str, Any]]:
     """The parser, with the options of the recipe that the arguments name, and the function of each command."""
-    parser = ArgumentParser(prog="ganlib", description=DESCRIPTION, version=__version__)
+    parser = ArgumentParser(allow_abbrev=False, prog="ganlib", description=DESCRIPTION, version=__version__)
     commands = parser.add_subcommands(required=False, dest="command")
     recipe = _recipe_named(given)
     makers = {
@@ -64,7 +69,9 @@ def make_parser(given: Sequence[str]) -> tuple[ArgumentParser, dict[str, Any]]:
 
 
 def _fit_parser(recipe: str) -> ArgumentParser:
-    parser = ArgumentParser(description="Train a recipe on data. Run the same command again to go on where it stopped.")
+    parser = ArgumentParser(
+        allow_abbrev=False, description="Train a recipe on data. Run the same command again to go on where it stopped."
+    )
     parser.add_argument(
         "data",
         type=str,
@@ -102,7 +109,9 @@ def _fit_parser(recipe: str) -> ArgumentParser:
 
 
 def _sample_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="Draw from a run folder or a .gan file. The same seed gives the same items.")
+    parser = ArgumentParser(
+        allow_abbrev=False, description="Draw from a run folder or a .gan file. The same seed gives the same items."
+    )
     parser.add_argument("run", type=str, help="a run folder or a .gan file")
     parser.add_argument("-n", "--number", type=int, default=64, help="how many")
     parser.add_argument(
@@ -132,7 +141,9 @@ def _evaluate_parser() -> ArgumentParser:
 
 
 def _show_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="Say where a run is; draw its grid, or the animation of its training.")
+    parser = ArgumentParser(
+        allow_abbrev=False, description="Say where a run is; draw its grid, or the animation of its training."
+    )
     parser.add_argument("run", type=str, help="a run folder")
     parser.add_argument("--grid", type=str | None, default=None, help="write the newest sample grid to this .png")
     parser.add_argument("--animation", type=str | None, default=None, help="write the grids over time to this .gif")
@@ -141,7 +152,7 @@ def _show_parser() -> ArgumentParser:
 
 
 def _recipes_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="One line for each recipe: name, what it is, paper.")
+    parser = ArgumentParser(allow_abbrev=False, description="One line for each recipe: name, what it is, paper.")
     parser.add_argument("--json", action="store_true", help="JSON on standard output")
     return parser
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -43,7 +44,12 @@ def fit(
 ) -> dict[str, Any]:
     """Train into a run folder; returns what to tell about it."""
     if threads is not None:
+        most = 4 * (os.cpu_count() or 1)
+        if not 1 <= threads <= most:
+            raise UsageError(f"--threads {threads}: accepted are 1 to {most} on this machine")
         torch.set_num_threads(threads)
+    if not out:
+        raise UsageError("--out is empty; name a run folder")
     function = recipes.find(recipe_function)
     chosen = function(**recipe_options)
     asked = chosen if recipe is not None or chosen != function() else None
@@ -70,8 +76,9 @@ def sample(
     spec, path = gan.model_.setting.spec, Path(out)
     if path.suffix and path.suffix not in (".npz", ".png", ".csv"):
         raise UsageError(f"cannot write {out}; accepted are a folder, .npz, .png (a grid) and, for vectors, .csv")
-    if number < 1:
-        raise UsageError(f"cannot draw {number} items; ask for 1 or more")
+    if not out or (path.suffix == ".csv") != (spec.kind == "vector" and path.suffix == ".csv"):
+        raise UsageError(f"cannot write pictures to {out!r}; accepted are a folder, .npz and .png (a grid)")
+    gan.check_draw(number, seed, truncation)
     asked = None if labels is None else gan._class_numbers([part.strip() for part in labels.split(",")])
     parts = gan.model_.sampler.stream(number, seed=seed, labels=asked, truncation=truncation)
     if spec.kind == "vector":

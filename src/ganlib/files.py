@@ -73,6 +73,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises :class:`WriteError` with the cause and the remedy; the temporary file does not stay behind.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise WriteError(f"cannot write {path}: it is there and no ordinary file; give another name")
     with explained(path, len(content)):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")

@@ -87,9 +87,11 @@ class GAN:
         Raises :class:`ganlib.errors.GanlibError` in one of its kinds; after Ctrl-C it saves, then raises
         KeyboardInterrupt, and after SIGTERM SystemExit(143).
         """
+        if self.seed is not None and self.seed < 0:
+            raise UsageError(f"seed={self.seed}; accepted is 0 or more")
         if items is not None and minutes is not None:
             raise UsageError("give items or minutes, not both")
-        if (items is not None and items < 1) or (minutes is not None and minutes <= 0):
+        if (items is not None and items < 1) or (minutes is not None and not 0 < minutes < 1e7):
             raise UsageError(f"items={items}, minutes={minutes}: a budget must be over 0")
         device = choose_device(self.device)
         asked = recipes.find(self.recipe)() if isinstance(self.recipe, str) else self.recipe
@@ -133,13 +135,19 @@ class GAN:
         self, num_items: int, *, labels: object = None, seed: int = 0, truncation: float | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """The items of :meth:`sample` and their class numbers, 64 at a time: a million of them in constant memory."""
-        if num_items < 1:
-            raise UsageError(f"cannot draw {num_items} items; ask for 1 or more")
-        if truncation is not None and truncation <= 0:
-            raise UsageError(f"truncation={truncation}; it is in standard deviations and must be over 0, 2 is common")
+        self.check_draw(num_items, seed, truncation)
         spec, chosen = self.model_.setting.spec, self._class_numbers(labels)
         for part, known in self.model_.sampler.stream(num_items, seed=seed, labels=chosen, truncation=truncation):
             yield decode(spec, part), None if known is None else known.numpy()
+
+    def check_draw(self, num_items: int, seed: int, truncation: float | None) -> None:
+        """Raises :class:`ganlib.errors.UsageError` for numbers that no sample can be drawn with."""
+        if num_items < 1:
+            raise UsageError(f"cannot draw {num_items} items; ask for 1 or more")
+        if seed < 0:
+            raise UsageError(f"seed={seed}; accepted is 0 or more")
+        if truncation is not None and not truncation > 0:
+            raise UsageError(f"truncation={truncation}; it is in standard deviations and must be over 0, 2 is common")
 
     def labels(self, num_items: int, *, seed: int = 0) -> np.ndarray:
         """The class numbers that :meth:`sample` draws for this seed."""

@@ -9,7 +9,7 @@ import numpy as np
 from ganlib import model, recipes
 from ganlib.core import Plan
 from ganlib.data import Data, load
-from ganlib.errors import DataError, RunError, UsageError
+from ganlib.errors import DataError, MissingError, RunError, UsageError
 from ganlib.pace import Pace
 from ganlib.penalties import differentiable_twice, without_double_backward
 from ganlib.recipe import Recipe, Setting
@@ -139,7 +139,13 @@ def resume(run: Run, asked: Recipe | None, data: Data, runtime: Runtime, seed: i
 
     Raises :class:`RunError` where the recipe, its options, the seed or the data are not those of the run.
     """
-    if not (run.folder / "recipe.json").exists() or not checkpoint.listed(run.checkpoints):
+    begun, saved_ones = (run.folder / "recipe.json").exists(), checkpoint.listed(run.checkpoints)
+    if saved_ones and not begun:
+        raise MissingError(
+            f"{run.folder} holds checkpoints but no recipe.json, which says what they are; "
+            "restore it, or choose another --out"
+        )
+    if not saved_ones:
         return None
     facts = run.read_facts("recipe.json")
     recipe, setting, _ = model.from_json(facts, str(run.folder))

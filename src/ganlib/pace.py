@@ -45,6 +45,8 @@ class Pace:
         """False where another look would take more than its share of the time that is given."""
         if self.seconds is None:
             return True
+        if self.spent() < 0.05 * self.seconds:
+            return False  # the plan is still a guess
         return self.idle_seconds + self.look_seconds <= LOOK_SHARE * max(self.spent(), 0.3 * self.seconds)
 
     def total_items(self, items_seen: int, now: int) -> int:

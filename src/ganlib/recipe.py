@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
+from ganlib.errors import UsageError
+
 if TYPE_CHECKING:
     from ganlib.core import Plan, Spec
 
@@ -65,6 +67,12 @@ def recipe(function: "Callable[Concatenate[Setting, P], Plan]") -> Callable[P, R
     def with_options(*args: P.args, **kwargs: P.kwargs) -> Recipe:
         bound = visible.bind(*args, **kwargs)
         bound.apply_defaults()
+        for name, value in bound.arguments.items():
+            if isinstance(value, int | float) and (
+                value < 0 or value != value or (value == 0 and isinstance(value, int))
+            ):
+                least = "1 or more" if isinstance(value, int) else "0 or more"
+                raise UsageError(f"{name}={value} of recipe {function.__name__}: accepted is {least}")
         return Recipe(function, dict(bound.arguments))
 
     visible = signature.replace(parameters=options, return_annotation=Recipe)

@@ -77,13 +77,20 @@ class NoisyDiscriminator(nn.Module):
     """
 
     def __init__(
-        self, num_columns: int, *, widths: Sequence[int], num_classes: int = 0, least: float = 0.02, most: float = 1.0
+        self,
+        shape: Sequence[int],
+        *,
+        widths: Sequence[int],
+        num_classes: int = 0,
+        least: float = 0.02,
+        most: float = 1.0,
     ) -> None:
         super().__init__()
-        self.num_columns, self.lowest, self.highest = num_columns, math.log(least), math.log(most)
-        self.layers = MLPDiscriminator((num_columns + 1,), widths=widths, num_classes=num_classes)
+        self.num_columns, self.lowest, self.highest = math.prod(shape), math.log(least), math.log(most)
+        self.layers = MLPDiscriminator((self.num_columns + 1,), widths=widths, num_classes=num_classes)
 
-    def forward(self, items: Float[Tensor, "batch columns"], labels: Int[Tensor, " batch"] | None = None) -> Verdict:
+    def forward(self, items: Float[Tensor, "batch *item"], labels: Int[Tensor, " batch"] | None = None) -> Verdict:
+        items = items.flatten(1)
         if items.shape[1] == self.num_columns:
             log_level = torch.full_like(items[:, :1], self.lowest)
             values = items

@@ -146,7 +146,7 @@ def _task(setting: Setting, network: str, width: int, latent: int) -> "Task":
                     bounded=False,
                     binary=latent * 12 // 13,
                 ),
-                lambda: NoisyDiscriminator(shape[0], widths=widths, num_classes=classes),
+                lambda: NoisyDiscriminator(shape, widths=widths, num_classes=classes),
                 latent,
             )
         case "mlp":

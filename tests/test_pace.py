@@ -1,0 +1,85 @@
+"""A budget in minutes: kept on a clock that the test turns, with looks and checkpoints of any cost."""
+
+import pytest
+
+from ganlib import pace
+from ganlib.fitting import look_due
+from ganlib.pace import Pace
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(pace, "time", clock)
+    return clock
+
+
+def simulate(clock: Clock, budget: float, *, step: float, look: float, save: float, used: float = 0.0):
+    """What fitting.fit does with a pace, in a world where everything takes as long as it is told to."""
+    this = Pace(seconds=budget, used_seconds=used, started=clock.now)
+    this.begin(0)
+    items, total, training, looks = 0, 10**6, 0.0, 0
+    while True:
+        clock.now += step
+        training += step
+        items += 32
+        total = this.total_items(items, total)
+        over = this.over()
+        if over or (look_due(items, 32, total) and this.affords_look()):
+            clock.now += look
+            this.look_seconds = look
+            this.pause(look)
+            clock.now += save
+            this.save_seconds = save
+            this.pause(save)
+            looks += 1
+        if over or this.over() or items >= total:
+            return this.spent(), training, looks, items, total
+
+
+@pytest.mark.parametrize("look", [0.1, 1.0, 5.0])
+@pytest.mark.parametrize("budget", [30.0, 120.0, 600.0])
+def test_the_time_is_kept_and_mostly_spent_training(clock: Clock, budget: float, look: float) -> None:
+    spent, training, looks, items, total = simulate(clock, budget, step=0.05, look=look, save=0.5)
+    assert spent <= budget + look + 0.5 + 0.1  # at worst the first look was dearer than anybody could know
+    assert spent >= 0.9 * budget - look
+    assert training >= 0.75 * (budget - 2 * look - 2)
+    assert looks >= 1
+    assert items >= 0.8 * total, "the schedules did not come to their end"
+
+
+def test_the_plan_follows_the_speed(clock: Clock) -> None:
+    this = Pace(seconds=100.0, started=clock.now)
+    this.begin(0)
+    clock.now += 10
+    this.total_items(100, 7)  # warm-up at ten items a second is forgotten
+    clock.now += 10
+    assert this.total_items(1100, 7) == pytest.approx(1100 + 100 * (100 - 20 - 1) * 0.95, rel=0.01)
+
+
+def test_time_spent_before_counts(clock: Clock) -> None:
+    spent, training, *_ = simulate(clock, 100.0, step=0.05, look=0.1, save=0.1, used=60.0)
+    assert 95 <= spent <= 101 and training <= 41
+    assert Pace(seconds=100.0, used_seconds=99.0).finished(10, 20)
+    assert not Pace(seconds=100.0, used_seconds=60.0).finished(10, 20)
+
+
+def test_a_budget_in_items_is_never_replanned(clock: Clock) -> None:
+    this = Pace(items=500, started=clock.now)
+    this.begin(0)
+    clock.now += 1000
+    assert this.total_items(100, 500) == 500 and not this.over() and this.affords_look()
+    assert this.finished(500, 500) and not this.finished(499, 500)
+
+
+def test_looks_are_at_the_same_items_however_the_run_was_stopped() -> None:
+    places = [items for items in range(32, 6401, 32) if look_due(items, 32, 6400)]
+    assert places == [640 * k for k in range(1, 11)]
