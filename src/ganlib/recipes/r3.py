@@ -19,6 +19,7 @@ def r3(
     latent: int | None = None,
     batch_items: int | None = None,
     learning_rate: float | None = None,
+    generator_learning_rate: float | None = None,
     gamma: float | None = None,
     penalty_every_steps: int | None = None,
     penalty_sigma: float | None = None,
@@ -40,6 +41,7 @@ def r3(
         latent: width of the random input.
         batch_items: items per step.
         learning_rate: of Adam at the start; it falls to a hundredth of that by half a cosine.
+        generator_learning_rate: the generator's own, where the discriminator needs a faster pace to keep up.
         gamma: weight of R1 and R2 at 32 x 32 x 3.
         penalty_every_steps: the penalties are applied in every so many steps, with as many times the weight.
         penalty_sigma: the step of the finite-difference penalty; None for the exact one.
@@ -52,18 +54,23 @@ def r3(
     family = _network_for(setting) if network == "auto" else network
     chosen = _defaults(setting, family)
     rate = _or(learning_rate, chosen.learning_rate)
+    generator_rate = _or(generator_learning_rate, rate * chosen.generator_rate_share)
     weight = _or(gamma, chosen.gamma) * _size_factor(setting)
     every = _or(penalty_every_steps, chosen.penalty_every_steps)
-    adam = OptimiserSettings(Schedule(rate, rate / 100, begin=chosen.decay_begin), beta1=0.0, beta2=constant(0.99))
+
+    def adam(rate: float) -> OptimiserSettings:
+        falling = Schedule(rate, rate / 100, begin=chosen.decay_begin)
+        return OptimiserSettings(falling, beta1=0.0, beta2=constant(0.99))
+
     penalties = {"r1": R1(penalty_sigma), "r2": R2(penalty_sigma)}
     return Plan(
-        _task(setting, family, _or(width, chosen.width), _or(latent, chosen.latent)),
+        _task(setting, family, _or(width, chosen.width), _or(latent, chosen.latent), chosen.discriminator_width_share),
         Objective(
             RelativisticPairing(),
             {name: WeightedPenalty(penalty, constant(weight), every) for name, penalty in penalties.items()},
         ),
-        generator=adam,
-        discriminator=adam,
+        generator=adam(generator_rate),
+        discriminator=adam(rate),
         batch_items=_or(batch_items, min(chosen.batch_items, max(2, setting.num_items))),
         ema_halflife_items=constant(_or(ema_halflife_items, chosen.ema_halflife_items)),
         items=chosen.items,
@@ -89,15 +96,18 @@ class Defaults:
     items: int
     latent: int = 64
     decay_begin: float = 0.0  # share of the run after which the learning rate falls
+    generator_rate_share: float = 1.0  # the generator's learning rate over the discriminator's
+    discriminator_width_share: float = 0.75  # of compact networks
 
 
-VECTORS = Defaults(128, 512, 2e-3, 0.005, 4, 40_000, 5_000_000, latent=26, decay_begin=0.5)
+VECTORS = Defaults(64, 512, 2e-3, 0.01, 4, 40_000, 5_000_000, latent=26, generator_rate_share=0.5)
 DEFAULTS = {
     "mlp": Defaults(256, 64, 2e-3, 24.0, 8, 10_000, 2_000_000),
     "compact": Defaults(32, 32, 2e-3, 2.0, 8, 10_000, 1_000_000),
     "residual": Defaults(256, 256, 2e-4, 0.1, 1, 500_000, 20_000_000),
 }
-COLOUR_GAMMA = 0.02
+COLOUR = Defaults(32, 32, 2e-3, 0.1, 8, 10_000, 1_000_000, generator_rate_share=0.25, discriminator_width_share=1.0)
+"""Compact networks on colour: at one rate for both the generator outruns the discriminator, which then falls silent."""
 CUDA_DEFAULTS = {"compact": Defaults(64, 128, 2e-3, 2.0, 8, 20_000, 10_000_000)}
 """A GPU has room for wider networks and larger batches; not searched yet."""
 
@@ -107,8 +117,7 @@ def _defaults(setting: Setting, family: str) -> Defaults:
         return VECTORS
     chosen = CUDA_DEFAULTS.get(family, DEFAULTS[family]) if setting.device == "cuda" else DEFAULTS[family]
     if family == "compact" and setting.spec.shape[0] >= 3:
-        # Under the penalty that suits grey pictures the discriminator of CIFAR-10 does not begin to learn.
-        return replace(chosen, gamma=COLOUR_GAMMA)
+        return COLOUR if setting.device != "cuda" else replace(COLOUR, width=64, batch_items=128)
     return chosen
 
 
@@ -128,11 +137,12 @@ def _network_for(setting: Setting) -> Literal["mlp", "compact", "residual"]:
     return "residual" if setting.device == "cuda" and enough else "compact"
 
 
-def _task(setting: Setting, network: str, width: int, latent: int) -> "Task":
+def _task(setting: Setting, network: str, width: int, latent: int, judge_share: float) -> "Task":
     from ganlib.errors import UsageError
     from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
-    from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator, NoisyDiscriminator
+    from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
     from ganlib.networks.residual import ResidualDiscriminator, ResidualGenerator
+    from ganlib.networks.vectors import MixtureGenerator, NoisyDiscriminator
     from ganlib.tasks.generate import Generate
     from ganlib.tasks.noisy import GenerateNoisy
 
@@ -143,14 +153,7 @@ def _task(setting: Setting, network: str, width: int, latent: int) -> "Task":
         case "mlp" if setting.spec.kind == "vector":
             widths = (width,) * 3
             return GenerateNoisy(
-                lambda: MLPGenerator(
-                    shape,
-                    latent=latent,
-                    widths=widths,
-                    num_classes=classes,
-                    bounded=False,
-                    binary=latent * 12 // 13,
-                ),
+                lambda: MixtureGenerator(shape, latent=latent, widths=widths, num_classes=classes),
                 lambda: NoisyDiscriminator(shape, widths=widths, num_classes=classes),
                 latent,
             )
@@ -164,7 +167,7 @@ def _task(setting: Setting, network: str, width: int, latent: int) -> "Task":
         case "compact":
             return Generate(
                 lambda: CompactGenerator(shape, latent=latent, width=width, num_classes=classes),
-                lambda: CompactDiscriminator(shape, width=width * 3 // 4, num_classes=classes),
+                lambda: CompactDiscriminator(shape, width=round(width * judge_share), num_classes=classes),
                 latent,
             )
         case _:

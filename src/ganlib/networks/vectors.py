@@ -1,0 +1,71 @@
+"""Networks for vectors: a generator that jumps between clusters, a discriminator that knows the noise of its items."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ganlib.core import Verdict
+from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
+
+POINT_WIDTH = 32
+"""How many numbers a learned point of the mixture has."""
+
+
+class MixtureGenerator(nn.Module):
+    """A multilayer perceptron of one of 2^`bits` learned points and a Gaussian.
+
+    The signs of the first `bits` columns of the latent choose the point, the other columns are the Gaussian. A network
+    that is continuous in all of its latent has to draw lines between clusters; one that jumps does not. After the
+    mixtures of Gurumurthy et al. 2017, arXiv:1706.02071.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], *, latent: int, widths: Sequence[int], num_classes: int = 0, bits: int = 10
+    ) -> None:
+        super().__init__()
+        self.bits = min(bits, latent // 2)
+        self.points = nn.Embedding(2**self.bits, POINT_WIDTH)
+        self.layers = MLPGenerator(
+            shape, latent=POINT_WIDTH + latent - self.bits, widths=widths, num_classes=num_classes, bounded=False
+        )
+
+    def forward(
+        self, latent: Float[Tensor, "batch latent"], labels: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch *item"]:
+        powers = 2 ** torch.arange(self.bits, device=latent.device)
+        number = ((latent[:, : self.bits] > 0) * powers).sum(1)
+        return self.layers(torch.cat([self.points(number), latent[:, self.bits :]], 1), labels)
+
+
+class NoisyDiscriminator(nn.Module):
+    """Judges vectors under noise of a known level: items divided by the level, its logarithm as a last column.
+
+    Plain vectors, without that column, are taken to be noise-free: at level `least`. See :mod:`ganlib.tasks.noisy`.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        widths: Sequence[int],
+        num_classes: int = 0,
+        least: float = 0.02,
+        most: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.num_columns, self.lowest, self.highest = math.prod(shape), math.log(least), math.log(most)
+        self.layers = MLPDiscriminator((self.num_columns + 1,), widths=widths, num_classes=num_classes)
+
+    def forward(self, items: Float[Tensor, "batch *item"], labels: Int[Tensor, " batch"] | None = None) -> Verdict:
+        items = items.flatten(1)
+        if items.shape[1] == self.num_columns:
+            log_level = torch.full_like(items[:, :1], self.lowest)
+            values = items
+        else:
+            log_level = items[:, -1:].detach()  # no penalty on how the verdict depends on the level
+            values = items[:, :-1] * log_level.exp()
+        level = (2 * log_level - self.lowest - self.highest) / (self.highest - self.lowest)
+        return self.layers(torch.cat([2 * values, level], 1), labels)
