@@ -80,7 +80,22 @@ class Runtime:
         """A generator for this step; the global one, which dropout draws from, is seeded too and then put back."""
         number = seed_of(seed, f"step/{self.rank}", items_seen)
         rng = torch.Generator(self.device).manual_seed(number)
-        cuda = [torch.device(self.device)] if self.device.startswith("cuda") else []
-        with torch.random.fork_rng(devices=cuda, device_type="cuda" if cuda else "cpu"):
-            torch.manual_seed(number)
+        # torch.manual_seed would seed every kind of device, and format a stack trace for each that is not in use.
+        shared = [torch.default_generator, *default_generators(self.device)]
+        states = [generator.get_state() for generator in shared]
+        for generator in shared:
+            generator.manual_seed(number)
+        try:
             yield rng
+        finally:
+            for generator, state in zip(shared, states, strict=True):
+                generator.set_state(state)
+
+
+def default_generators(device: str) -> list[torch.Generator]:
+    """What layers on this device draw from, besides the generator of the processor."""
+    kind, _, index = device.partition(":")
+    if kind == "cuda":
+        torch.cuda.init()
+        return [torch.cuda.default_generators[int(index) if index else torch.cuda.current_device()]]
+    return [torch.mps._get_default_mps_generator()] if kind == "mps" else []

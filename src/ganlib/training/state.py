@@ -48,6 +48,11 @@ class State:
     call_generator: Callable[..., Any]  # the same networks as training calls them: compiled where asked for
     call_discriminator: Callable[..., Any] | None
     mean: Mean = field(default_factory=Mean)
+    averaged: list[tuple[Tensor, Tensor]] = field(init=False, repr=False)  # of the average and of the generator
+
+    def __post_init__(self) -> None:
+        ours, theirs = self.average.state_dict(), self.generator.state_dict()
+        self.averaged = [(average, theirs[name]) for name, average in ours.items()]
 
     def now(self, schedule: Schedule) -> float:
         """The present value of a schedule."""

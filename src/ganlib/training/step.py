@@ -229,7 +229,7 @@ def update_average(state: State, plan: Plan) -> None:
     halflife = max(min(state.now(plan.ema_halflife_items), 0.2 * (state.items_seen + step_items)), 1e-9)
     share = 1 - 0.5 ** (step_items / halflife)
     averages, values = [], []
-    for average, value in zip(state.average.state_dict().values(), state.generator.state_dict().values(), strict=True):
+    for average, value in state.averaged:
         if average.is_floating_point():
             averages.append(average)
             values.append(value)
