@@ -45,6 +45,33 @@ def test_running_again_goes_on(trained: Path, capfd: pytest.CaptureFixture[str])
     assert "already trained on 768 items" in capfd.readouterr().err
 
 
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_drawn_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    for items in ("320", "640"):
+        assert run("fit", "digits", "--out", str(out), "--items", items, "--quiet", *SMALL) == 0
+    newest = sorted((out / "checkpoints").glob("0*"))[-1] / "average.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-1] ^= 1
+    newest.write_bytes(content)
+    capsys.readouterr()
+    assert run("sample", str(out), "-n", "2", "--out", str(tmp_path / "samples.npz")) == 0
+    told = capsys.readouterr().err
+    assert str(newest) in told and "taking the one before it" in told
+
+
+def test_a_reader_that_leaves_does_not_end_the_training(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "ganlib", "fit", "digits", "--out", str(out), "--items", "12800", "--json", *SMALL]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp_path)
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["items"] < 12800
+    process.stdout.close()
+    process.wait(timeout=120)
+    assert [path.name for path in (out / "checkpoints").glob("*12800")] == ["000000012800"]
+
+
 def test_sample_writes_the_npz_of_the_door(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "samples.npz"
     assert run("sample", str(trained), "-n", "70", "--seed", "4", "--labels", "3,7", "--out", str(out)) == 0
@@ -148,7 +175,7 @@ def test_help_is_quick_and_imports_no_torch() -> None:
     assert "--learning_rate" in done.stdout
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_signals_save_and_leave(tmp_path: Path, number: signal.Signals, status: int) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "-m", "ganlib", "fit", "digits", "--out", str(out), "--items", "9000000", *SMALL]

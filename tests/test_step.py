@@ -1,8 +1,8 @@
 """The adversarial step against a plain one written by hand; what each turn may touch; stopping and resuming."""
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -599,6 +599,40 @@ def test_without_a_discriminator_there_is_only_the_generators_turn(tmp_path: Pat
 
 
 # Number formats and compilation
+
+
+@dataclass(frozen=True)
+class ListeningPenalty(R1):
+    """R1 that notes which number formats a GPU would compute it, and differentiate it, in."""
+
+    heard: list[str] = field(default_factory=list)
+
+    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator) -> Tensor:
+        value = super().__call__(judge, pair, real, fake, rng)
+        self.listen(value)
+        value.register_hook(self.listen)
+        return value
+
+    def listen(self, value: Tensor) -> None:
+        self.heard.extend([torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision])
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """A user who has allowed TF32 for matrix products."""
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    yield
+    torch.backends.cuda.matmul.fp32_precision = before
+
+
+@pytest.mark.usefixtures("tf32")
+def test_penalties_are_never_computed_in_tf32():
+    penalty, before = ListeningPenalty(), torch.backends.cudnn.conv.fp32_precision
+    plan = make_plan(RelativisticPairing(), penalties={"r1": WeightedPenalty(penalty, constant(1.0))})
+    step(create(plan, Runtime(), SEED, 100), plan, make_batch(plan, 0), Runtime(), SEED)
+    assert penalty.heard == ["ieee"] * 4
+    assert (torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision) == (before, "tf32")
 
 
 class Listening(MLPDiscriminator):

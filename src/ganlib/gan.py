@@ -85,7 +85,7 @@ class GAN:
             checkpoint_seconds: time between checkpoints.
 
         Raises :class:`ganlib.errors.GanlibError` in one of its kinds; after Ctrl-C it saves, then raises
-        KeyboardInterrupt, and after SIGTERM SystemExit(143).
+        KeyboardInterrupt, and after SIGTERM or SIGHUP SystemExit of 128 and the signal's number.
         """
         if self.seed is not None and self.seed < 0:
             raise UsageError(f"seed={self.seed}; accepted is 0 or more")
@@ -257,6 +257,8 @@ class GAN:
     def load(cls, path: Path | str, *, device: str = "auto") -> "GAN":
         """A model from a file of :meth:`save` or a run folder."""
         loaded = model.load(path, choose_device(device))
+        for notice in loaded.notices:
+            say(notice, "auto")
         gan = cls(loaded.recipe, seed=loaded.facts["seed"], device=device)
         gan.model_ = loaded
         return gan

@@ -11,7 +11,7 @@ import json
 import platform
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Model:
     device: str
     label_share: tuple[float, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()  # what the user should know of how it was read
 
     @property
     def sampler(self) -> Sampler:
@@ -137,7 +138,7 @@ def load(path: Path | str, device: str) -> Model:
 def from_run(folder: Path, device: str) -> Model:
     """The newest checkpoint of a run, or the best where the newest scores over a tenth worse."""
     run = Run.read(folder)
-    newest, _ = checkpoint.newest(run.checkpoints)
+    newest, skipped = checkpoint.newest(run.checkpoints)
     if newest is None:
         raise MissingError(f"{folder} holds no checkpoint yet; train it first: ganlib fit DATA --out {folder}")
     chosen, newest_score = newest, newest.facts.get("score")
@@ -148,7 +149,8 @@ def from_run(folder: Path, device: str) -> Model:
     weights = {"generator": chosen.tensors["average"]}
     if "discriminator" in chosen.tensors:
         weights["discriminator"] = chosen.tensors["discriminator"]
-    return build(run.read_facts("recipe.json"), weights, device, str(folder))
+    built = build(run.read_facts("recipe.json"), weights, device, str(folder))
+    return replace(built, notices=tuple(f"{reason}; taking the one before it" for _, reason in skipped))
 
 
 def _score_of(folder: Path) -> float | None:

@@ -102,6 +102,7 @@ def _as_json(events: Iterable[Progress]) -> Iterator[Progress]:
             record |= event.terms or {}
             if event.score is not None:
                 record["score"] = event.score
-            sys.stdout.write(json.dumps(record) + "\n")
-            sys.stdout.flush()
+            with contextlib.suppress(BrokenPipeError):  # a reader that has left does not end the training
+                sys.stdout.write(json.dumps(record) + "\n")
+                sys.stdout.flush()
         yield event

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop: the step in hand is finished and the state saved first."""
+"""Ctrl-C, SIGTERM and a closed terminal as a wish to stop: the step in hand is finished and the state saved first."""
 
 import contextlib
 import signal
@@ -16,16 +16,17 @@ class StopWish:
 
 @contextlib.contextmanager
 def stop_wishes() -> Iterator[StopWish]:
-    """Note the first SIGINT or SIGTERM instead of dying of it; a second one does what it always does.
+    """Note the first SIGINT, SIGTERM or SIGHUP instead of dying of it; a second one does what it always does.
 
-    Outside the main thread Python delivers no signals, and nothing is changed.
+    One that is ignored (SIGHUP under nohup) stays so. Outside the main thread no signals arrive, and nothing changes.
     """
     wish = StopWish()
     if threading.current_thread() is not threading.main_thread():
         yield wish
         return
-    watched = [signal.SIGINT, signal.SIGTERM]
-    before = {number: signal.getsignal(number) for number in watched}
+    wanted = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in wanted}
+    watched = [number for number in wanted if before[number] is not signal.SIG_IGN]
 
     def note(number: int, frame: FrameType | None) -> None:
         wish.signal = signal.Signals(number)

@@ -18,7 +18,11 @@ def choose_device(device: str) -> str:
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if not there.get(device.split(":")[0], False):
+    kind, _, index = device.partition(":")
+    if kind == "cuda" and there["cuda"] and index and index not in map(str, range(torch.cuda.device_count())):
+        last = torch.cuda.device_count() - 1
+        raise UsageError(f"device {device!r} is not on this machine; it has cuda:0 to cuda:{last}")
+    if not there.get(kind, False):
         names = ", ".join(name for name, present in there.items() if present)
         raise UsageError(f"device {device!r} is not on this machine; it has {names} (or pass auto)")
     return device
@@ -62,7 +66,8 @@ class Runtime:
         return {name: self._move(tensor) for name, tensor in batch.items()}
 
     def _move(self, tensor: Tensor) -> Tensor:
-        tensor = tensor.to(self.device, non_blocking=True)
+        # Elsewhere than on CUDA a copy that does not wait may read memory that is used again already.
+        tensor = tensor.to(self.device, non_blocking=self.device.startswith("cuda"))
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
     def compile(self, module: nn.Module) -> Callable[..., Any]:
@@ -74,6 +79,19 @@ class Runtime:
         return torch.autocast(
             self.device.split(":")[0], torch.bfloat16, enabled=enabled and self.precision == "bfloat16"
         )
+
+    @contextlib.contextmanager
+    def exact(self, enabled: bool = True) -> Iterator[None]:
+        """float32 in full: TF32 keeps ten bits, too few for second derivatives and for differences of logits."""
+        switches = (torch.backends.cudnn.conv, torch.backends.cuda.matmul) if enabled else ()
+        before = [switch.fp32_precision for switch in switches]
+        for switch in switches:
+            switch.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            for switch, precision in zip(switches, before, strict=True):
+                switch.fp32_precision = precision
 
     @contextlib.contextmanager
     def randomness(self, seed: int, items_seen: int) -> Iterator[torch.Generator]:

@@ -53,9 +53,10 @@ def discriminator_turn(
     for part in split(plan.task.draw(batch, rng), plan.accumulate):
         with torch.set_grad_enabled(reuse), runtime.autocast(plan.mixed_precision):
             pair = plan.task.pair(state.call_generator, part)
-        terms = discriminator_terms(state, plan, detached(pair), due, runtime, rng)
         weights = {name: state.now(item.weight) * item.every_steps for name, item in due.items()}
-        (weighted_sum(terms, weights | weights_now(state, plan)) / plan.accumulate).backward()
+        with runtime.exact(bool(due)):
+            terms = discriminator_terms(state, plan, detached(pair), due, runtime, rng)
+            (weighted_sum(terms, weights | weights_now(state, plan)) / plan.accumulate).backward()
         add_terms(total_of_terms, "discriminator", terms, plan.accumulate)
     state.discriminator_optimiser.step()
     state.discriminator_optimiser.zero_grad()
