@@ -83,7 +83,8 @@ class Runtime:
     @contextlib.contextmanager
     def exact(self, enabled: bool = True) -> Iterator[None]:
         """float32 in full: TF32 keeps ten bits, too few for second derivatives and for differences of logits."""
-        switches = (torch.backends.cudnn.conv, torch.backends.cuda.matmul) if enabled else ()
+        convolutions = torch.backends.cudnn.conv  # pyright: ignore[reportAttributeAccessIssue]
+        switches = (convolutions, torch.backends.cuda.matmul) if enabled else ()
         before = [switch.fp32_precision for switch in switches]
         for switch in switches:
             switch.fp32_precision = "ieee"
