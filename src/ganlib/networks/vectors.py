@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from ganlib.core import Verdict
 from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
 
+LEAST_NOISE, MOST_NOISE = 0.02, 1.0
+"""The range of noise under which vectors are judged, in standard deviations of a column."""
+
 POINT_WIDTH = 32
 """How many numbers a learned point of the mixture has."""
 
@@ -43,7 +46,7 @@ class MixtureGenerator(nn.Module):
 class NoisyDiscriminator(nn.Module):
     """Judges vectors under noise of a known level: items divided by the level, its logarithm as a last column.
 
-    Plain vectors, without that column, are taken to be noise-free: at level `least`. See :mod:`ganlib.tasks.noisy`.
+    Plain vectors, without that column, count as noise-free: level `LEAST_NOISE`. See :mod:`ganlib.tasks.noisy`.
     """
 
     def __init__(
@@ -52,20 +55,19 @@ class NoisyDiscriminator(nn.Module):
         *,
         widths: Sequence[int],
         num_classes: int = 0,
-        least: float = 0.02,
-        most: float = 1.0,
     ) -> None:
         super().__init__()
-        self.num_columns, self.lowest, self.highest = math.prod(shape), math.log(least), math.log(most)
+        self.num_columns = math.prod(shape)
         self.layers = MLPDiscriminator((self.num_columns + 1,), widths=widths, num_classes=num_classes)
 
     def forward(self, items: Float[Tensor, "batch *item"], labels: Int[Tensor, " batch"] | None = None) -> Verdict:
         items = items.flatten(1)
+        lowest, highest = math.log(LEAST_NOISE), math.log(MOST_NOISE)
         if items.shape[1] == self.num_columns:
-            log_level = torch.full_like(items[:, :1], self.lowest)
+            log_level = torch.full_like(items[:, :1], lowest)
             values = items
         else:
             log_level = items[:, -1:].detach()  # no penalty on how the verdict depends on the level
             values = items[:, :-1] * log_level.exp()
-        level = (2 * log_level - self.lowest - self.highest) / (self.highest - self.lowest)
+        level = (2 * log_level - lowest - highest) / (highest - lowest)
         return self.layers(torch.cat([2 * values, level], 1), labels)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from ganlib.recipe import Setting, recipe
 
 if TYPE_CHECKING:
-    from ganlib.core import Plan, Task
+    from ganlib.core import OptimiserSettings, Plan, Task
 
 
 @recipe
@@ -47,7 +47,7 @@ def r3(
         penalty_sigma: the step of the finite-difference penalty; None for the exact one.
         ema_halflife_items: half-life of the generator's moving average.
     """
-    from ganlib.core import Objective, OptimiserSettings, Plan, Schedule, WeightedPenalty, constant
+    from ganlib.core import Objective, Plan, WeightedPenalty, constant
     from ganlib.losses import RelativisticPairing
     from ganlib.penalties import R1, R2
 
@@ -57,20 +57,13 @@ def r3(
     generator_rate = _or(generator_learning_rate, rate * chosen.generator_rate_share)
     weight = _or(gamma, chosen.gamma) * _size_factor(setting)
     every = _or(penalty_every_steps, chosen.penalty_every_steps)
-
-    def adam(rate: float) -> OptimiserSettings:
-        falling = Schedule(rate, rate / 100, begin=chosen.decay_begin)
-        return OptimiserSettings(falling, beta1=0.0, beta2=constant(0.99))
-
-    penalties = {"r1": R1(penalty_sigma), "r2": R2(penalty_sigma)}
+    penalties = (("r1", R1(penalty_sigma)), ("r2", R2(penalty_sigma)))
+    weighted = {name: WeightedPenalty(penalty, constant(weight), every) for name, penalty in penalties}
     return Plan(
         _task(setting, family, _or(width, chosen.width), _or(latent, chosen.latent), chosen.discriminator_width_share),
-        Objective(
-            RelativisticPairing(),
-            {name: WeightedPenalty(penalty, constant(weight), every) for name, penalty in penalties.items()},
-        ),
-        generator=adam(generator_rate),
-        discriminator=adam(rate),
+        Objective(RelativisticPairing(), weighted),
+        generator=_adam(generator_rate),
+        discriminator=_adam(rate),
         batch_items=_or(batch_items, min(chosen.batch_items, max(2, setting.num_items))),
         ema_halflife_items=constant(_or(ema_halflife_items, chosen.ema_halflife_items)),
         items=chosen.items,
@@ -95,7 +88,6 @@ class Defaults:
     ema_halflife_items: float
     items: int
     latent: int = 64
-    decay_begin: float = 0.0  # share of the run after which the learning rate falls
     generator_rate_share: float = 1.0  # the generator's learning rate over the discriminator's
     discriminator_width_share: float = 0.75  # of compact networks
 
@@ -106,8 +98,6 @@ DEFAULTS = {
     "compact": Defaults(32, 32, 2e-3, 2.0, 8, 10_000, 1_000_000),
     "residual": Defaults(256, 256, 2e-4, 0.1, 1, 500_000, 20_000_000),
 }
-COLOUR = Defaults(32, 32, 2e-3, 0.1, 8, 10_000, 1_000_000, generator_rate_share=0.25, discriminator_width_share=1.0)
-"""Compact networks on colour: at one rate for both the generator outruns the discriminator, which then falls silent."""
 CUDA_DEFAULTS = {"compact": Defaults(64, 128, 2e-3, 2.0, 8, 20_000, 10_000_000)}
 """A GPU has room for wider networks and larger batches; not searched yet."""
 
@@ -117,8 +107,15 @@ def _defaults(setting: Setting, family: str) -> Defaults:
         return VECTORS
     chosen = CUDA_DEFAULTS.get(family, DEFAULTS[family]) if setting.device == "cuda" else DEFAULTS[family]
     if family == "compact" and setting.spec.shape[0] >= 3:
-        return COLOUR if setting.device != "cuda" else replace(COLOUR, width=64, batch_items=128)
+        # At one rate for both the generator outruns the discriminator, which then falls silent.
+        return replace(chosen, gamma=0.1, generator_rate_share=0.25, discriminator_width_share=1.0)
     return chosen
+
+
+def _adam(rate: float) -> "OptimiserSettings":
+    from ganlib.core import OptimiserSettings, Schedule, constant
+
+    return OptimiserSettings(Schedule(rate, rate / 100), beta1=0.0, beta2=constant(0.99))
 
 
 def _or(given: Number | None, otherwise: Number) -> Number:
