@@ -617,22 +617,25 @@ class ListeningPenalty(R1):
         self.heard.extend([torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision])
 
 
-@pytest.fixture
-def tf32() -> Iterator[None]:
-    """A user who has allowed TF32 for matrix products."""
-    before = torch.backends.cuda.matmul.fp32_precision
-    torch.backends.cuda.matmul.fp32_precision = "tf32"
+@pytest.fixture(params=["newer switch", "older switch"])
+def tf32(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A user who has allowed TF32 for matrix products too."""
+    before = torch.get_float32_matmul_precision()
+    if request.param == "newer switch":
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+    else:
+        torch.set_float32_matmul_precision("high")
     yield
-    torch.backends.cuda.matmul.fp32_precision = before
+    torch.set_float32_matmul_precision(before)
 
 
 @pytest.mark.usefixtures("tf32")
 def test_penalties_are_never_computed_in_tf32():
-    penalty, before = ListeningPenalty(), torch.backends.cudnn.conv.fp32_precision
+    penalty = ListeningPenalty()
     plan = make_plan(RelativisticPairing(), penalties={"r1": WeightedPenalty(penalty, constant(1.0))})
     step(create(plan, Runtime(), SEED, 100), plan, make_batch(plan, 0), Runtime(), SEED)
-    assert penalty.heard == ["ieee"] * 4
-    assert (torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision) == (before, "tf32")
+    assert len(penalty.heard) == 4 and "tf32" not in penalty.heard
+    assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 class Listening(MLPDiscriminator):

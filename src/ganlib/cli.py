@@ -21,7 +21,7 @@ DESCRIPTION = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0, or the status of :mod:`ganlib.errors`; 130 and 143 after a signal; 70 for a bug."""
+    """Run a command and exit: 0, or the status of :mod:`ganlib.errors`; 129, 130, 143 after a signal; 70 for a bug."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     machine = "--json" in given
     try:

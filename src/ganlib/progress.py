@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -35,7 +36,7 @@ def shown(events: Iterable[Progress], style: Style, title: str) -> Iterator[Prog
 def say(message: str, style: Style) -> None:
     """One line to the person who waits, on standard error: standard output belongs to machines."""
     if style != "none":
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):  # a terminal that was closed
             sys.stderr.write(message + "\n")
             sys.stderr.flush()
 
@@ -102,7 +103,9 @@ def _as_json(events: Iterable[Progress]) -> Iterator[Progress]:
             record |= event.terms or {}
             if event.score is not None:
                 record["score"] = event.score
-            with contextlib.suppress(BrokenPipeError):  # a reader that has left does not end the training
+            try:
                 sys.stdout.write(json.dumps(record) + "\n")
                 sys.stdout.flush()
+            except BrokenPipeError:  # a reader that has left does not end the training
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         yield event

@@ -82,17 +82,13 @@ class Runtime:
 
     @contextlib.contextmanager
     def exact(self, enabled: bool = True) -> Iterator[None]:
-        """float32 in full: TF32 keeps ten bits, too few for second derivatives and for differences of logits."""
-        convolutions = torch.backends.cudnn.conv  # pyright: ignore[reportAttributeAccessIssue]
-        switches = (convolutions, torch.backends.cuda.matmul) if enabled else ()
-        before = [switch.fp32_precision for switch in switches]
-        for switch in switches:
-            switch.fp32_precision = "ieee"
-        try:
+        """float32 in full, not TF32, whose ten bits are too few for second derivatives and differences of logits."""
+        if not enabled:
             yield
-        finally:
-            for switch, precision in zip(switches, before, strict=True):
-                switch.fp32_precision = precision
+            return
+        products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+        with _switched(products, "allow_tf32"), _switched(convolutions, "allow_tf32"):
+            yield
 
     @contextlib.contextmanager
     def randomness(self, seed: int, items_seen: int) -> Iterator[torch.Generator]:
@@ -109,6 +105,28 @@ class Runtime:
         finally:
             for generator, state in zip(shared, states, strict=True):
                 generator.set_state(state)
+
+
+@contextlib.contextmanager
+def _switched(backend: Any, name: str) -> Iterator[None]:
+    """Off, and back to what it was. The older switch is used unless the user has chosen by the newer one alone."""
+    backend = backend if _readable(backend, name) else getattr(backend, "conv", backend)
+    name, off = (name, False) if _readable(backend, name) else ("fp32_precision", "ieee")
+    before = getattr(backend, name)
+    setattr(backend, name, off)
+    try:
+        yield
+    finally:
+        setattr(backend, name, before)
+
+
+def _readable(backend: Any, name: str) -> bool:
+    """False where torch refuses the older switch, which then disagrees with the newer one."""
+    try:
+        getattr(backend, name)
+    except (RuntimeError, AttributeError):
+        return False
+    return True
 
 
 def default_generators(device: str) -> list[torch.Generator]:

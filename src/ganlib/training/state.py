@@ -48,7 +48,7 @@ class State:
     call_generator: Callable[..., Any]  # the same networks as training calls them: compiled where asked for
     call_discriminator: Callable[..., Any] | None
     mean: Mean = field(default_factory=Mean)
-    averaged: list[tuple[Tensor, Tensor]] = field(init=False, repr=False)  # of the average and of the generator
+    averaged: list[tuple[Tensor, Tensor]] = field(init=False, repr=False)  # with the generator's; a copy makes its own
 
     def __post_init__(self) -> None:
         ours, theirs = self.average.state_dict(), self.generator.state_dict()
