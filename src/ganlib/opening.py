@@ -197,7 +197,7 @@ def _inexact(facts: dict[str, Any], runtime: Runtime) -> list[str]:
     made, now = facts["made_with"], model.made_with()
     changes = [
         f"{name} was {made.get(name)}, is {now[name]}"
-        for name in ("torch", "threads", "processor")
+        for name in ("ganlib", "torch", "threads", "processor")
         if made.get(name) != now[name]
     ]
     if facts["setting"]["device"] != runtime.device:
