@@ -215,11 +215,15 @@ def test_every_pixel_is_looked_at(kind: type[nn.Module]):
 
 @pytest.mark.parametrize("kind", GENERATORS, ids=lambda kind: kind.__name__)
 def test_every_number_of_the_latent_matters(kind: type[nn.Module]):
-    network, latent = build(kind, (1, 9, 13)), inputs(kind, (1, 9, 13), batch=4)
+    network, latent = build(kind, (1, 9, 13)), inputs(kind, (1, 9, 13), batch=4).requires_grad_()
     made = network(latent)
-    for column in range(latent.shape[1]):
-        turned = latent.clone()
-        turned[:, column] *= -1  # of some columns only the sign counts
+    (made * torch.randn(made.shape, generator=torch.Generator().manual_seed(3))).sum().backward()
+    assert latent.grad is not None
+    of_signs = torch.arange(latent.shape[1]) < getattr(network, "bits", 0)  # columns of which only the sign counts
+    assert torch.equal((latent.grad != 0).any(0), ~of_signs)
+    for column in of_signs.nonzero().flatten():
+        turned = latent.detach().clone()
+        turned[:, column] *= -1
         assert bool((network(turned) != made).flatten(1).any(1).all()), f"column {column} changes nothing"
 
 

@@ -150,7 +150,7 @@ def from_run(folder: Path, device: str) -> Model:
     if "discriminator" in chosen.tensors:
         weights["discriminator"] = chosen.tensors["discriminator"]
     built = build(run.read_facts("recipe.json"), weights, device, str(folder))
-    return replace(built, notices=tuple(f"{reason}; taking the one before it" for _, reason in skipped))
+    return replace(built, notices=tuple(checkpoint.passed_over(skipped)))
 
 
 def _score_of(folder: Path) -> float | None:

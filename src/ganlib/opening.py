@@ -172,7 +172,7 @@ def resume(run: Run, asked: Recipe | None, data: Data, runtime: Runtime, seed: i
     for picture in run.samples.glob("*.png"):  # of a future that is now another
         if picture.stem.isdigit() and int(picture.stem) > state.items_seen:
             picture.unlink()
-    notices = [f"{reason}; taking the one before it" for _, reason in skipped]
+    notices = checkpoint.passed_over(skipped)
     notices.append(f"resuming {run.folder} at item {state.items_seen:,}")
     notices += _inexact(facts, runtime)
     return Opened(plan, state, recipe, setting, facts, float(saved.facts["seconds"]), tuple(notices))

@@ -107,5 +107,6 @@ def _as_json(events: Iterable[Progress]) -> Iterator[Progress]:
                 sys.stdout.write(json.dumps(record) + "\n")
                 sys.stdout.flush()
             except BrokenPipeError:  # a reader that has left does not end the training
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                with open(os.devnull, "w") as nowhere:
+                    os.dup2(nowhere.fileno(), sys.stdout.fileno())
         yield event

@@ -49,13 +49,7 @@ class NoisyDiscriminator(nn.Module):
     Plain vectors, without that column, count as noise-free: level `LEAST_NOISE`. See :mod:`ganlib.tasks.noisy`.
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        *,
-        widths: Sequence[int],
-        num_classes: int = 0,
-    ) -> None:
+    def __init__(self, shape: Sequence[int], *, widths: Sequence[int], num_classes: int = 0) -> None:
         super().__init__()
         self.num_columns = math.prod(shape)
         self.layers = MLPDiscriminator((self.num_columns + 1,), widths=widths, num_classes=num_classes)

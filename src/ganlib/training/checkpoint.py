@@ -131,6 +131,11 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[tuple[Path, str]]]:
     return None, []
 
 
+def passed_over(skipped: list[tuple[Path, str]]) -> list[str]:
+    """What to tell the user of the damaged ones that :func:`newest` passed over."""
+    return [f"{reason}; taking the one before it" for _, reason in skipped]
+
+
 def prune(root: Path, keep: int = 2) -> None:
     """Delete all but the newest `keep` and the best: the smallest ``score`` among the facts, ties to the newest.
 

@@ -86,8 +86,7 @@ class Runtime:
         if not enabled:
             yield
             return
-        products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-        with _switched(products, "allow_tf32"), _switched(convolutions, "allow_tf32"):
+        with _without_tf32(torch.backends.cuda.matmul), _without_tf32(torch.backends.cudnn):
             yield
 
     @contextlib.contextmanager
@@ -108,25 +107,18 @@ class Runtime:
 
 
 @contextlib.contextmanager
-def _switched(backend: Any, name: str) -> Iterator[None]:
-    """Off, and back to what it was. The older switch is used unless the user has chosen by the newer one alone."""
-    backend = backend if _readable(backend, name) else getattr(backend, "conv", backend)
-    name, off = (name, False) if _readable(backend, name) else ("fp32_precision", "ieee")
-    before = getattr(backend, name)
-    setattr(backend, name, off)
+def _without_tf32(backend: Any) -> Iterator[None]:
+    """Off, and back to what it was. torch refuses the older switch where the user has chosen by the newer one."""
+    try:
+        switch, name, off, before = backend, "allow_tf32", False, backend.allow_tf32
+    except RuntimeError:
+        switch, name, off = getattr(backend, "conv", backend), "fp32_precision", "ieee"
+        before = switch.fp32_precision
+    setattr(switch, name, off)
     try:
         yield
     finally:
-        setattr(backend, name, before)
-
-
-def _readable(backend: Any, name: str) -> bool:
-    """False where torch refuses the older switch, which then disagrees with the newer one."""
-    try:
-        getattr(backend, name)
-    except (RuntimeError, AttributeError):
-        return False
-    return True
+        setattr(switch, name, before)
 
 
 def default_generators(device: str) -> list[torch.Generator]:
