@@ -240,7 +240,7 @@ def test_a_mixture_is_continuous_in_its_gaussian_and_jumps_where_a_sign_turns():
     assert torch.equal(of_same, made)
     assert float((of_near - made).abs().max()) < 1e-3
     assert float((of_across - made).abs().amax(1).min()) > 1e-3
-    assert network.points.num_embeddings == 8
+    assert (network.coarse_points.num_embeddings, network.differences.num_embeddings) == (2, 8)
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([7, 8]))

@@ -23,14 +23,19 @@ class MixtureGenerator(nn.Module):
     The signs of the first `bits` columns of the latent choose the point, the other columns are the Gaussian. A network
     that is continuous in all of its latent has to draw lines between clusters; one that jumps does not. After the
     mixtures of Gurumurthy et al. 2017, arXiv:1706.02071.
+
+    Four neighbouring points are one coarse point, which learns from the items of all four, and small differences from
+    it: where the share of a cluster is no whole number of coarse points, the four can part.
     """
 
     def __init__(
-        self, shape: Sequence[int], *, latent: int, widths: Sequence[int], num_classes: int = 0, bits: int = 10
+        self, shape: Sequence[int], *, latent: int, widths: Sequence[int], num_classes: int = 0, bits: int = 12
     ) -> None:
         super().__init__()
         self.bits = min(bits, latent // 2)
-        self.points = nn.Embedding(2**self.bits, POINT_WIDTH)
+        self.coarse_points = nn.Embedding(2 ** max(self.bits - 2, 0), POINT_WIDTH)
+        self.differences = nn.Embedding(2**self.bits, POINT_WIDTH)
+        nn.init.normal_(self.differences.weight, std=0.1)
         self.layers = MLPGenerator(
             shape, latent=POINT_WIDTH + latent - self.bits, widths=widths, num_classes=num_classes, bounded=False
         )
@@ -40,7 +45,8 @@ class MixtureGenerator(nn.Module):
     ) -> Float[Tensor, "batch *item"]:
         powers = 2 ** torch.arange(self.bits, device=latent.device)
         number = ((latent[:, : self.bits] > 0) * powers).sum(1)
-        return self.layers(torch.cat([self.points(number), latent[:, self.bits :]], 1), labels)
+        point = self.coarse_points(number % self.coarse_points.num_embeddings) + self.differences(number)
+        return self.layers(torch.cat([point, latent[:, self.bits :]], 1), labels)
 
 
 class NoisyDiscriminator(nn.Module):

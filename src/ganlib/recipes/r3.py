@@ -92,7 +92,7 @@ class Defaults:
     discriminator_width_share: float = 0.75  # of compact networks
 
 
-VECTORS = Defaults(64, 512, 3e-3, 0.01, 4, 40_000, 5_000_000, latent=26, generator_rate_share=0.5)
+VECTORS = Defaults(64, 512, 3e-3, 0.01, 4, 40_000, 5_000_000, latent=28, generator_rate_share=0.5)
 DEFAULTS = {
     "mlp": Defaults(256, 64, 2e-3, 24.0, 8, 10_000, 2_000_000),
     "compact": Defaults(32, 32, 2e-3, 2.0, 8, 10_000, 1_000_000),
