@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ganlib.errors import DataError, UsageError
+from ganlib.errors import UsageError
+from ganlib.metrics.checks import checked_pair
+from ganlib.metrics.neighbours import blocks, squared_distances, squared_radii
 
 SVD_LIMIT = 512
 """Up to this width the singular values are computed directly; above, ten times faster, from the Gram matrix."""
@@ -55,7 +57,7 @@ def frechet_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> 
     ``‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½)``; with ``Σ = LLᵀ`` the last trace is the nuclear norm of ``L₁ᵀL₂``.
     Heusel et al. 2017, arXiv:1706.08500. DataError for fewer than 2 items, other widths, non-finite features.
     """
-    real, fake = _checked(real, fake, min_items=2)
+    real, fake = checked_pair(real, fake, min_items=2)
     shift = (real.mean(0) - fake.mean(0)).square().sum()
     real_factor, fake_factor = _covariance_factor(real), _covariance_factor(fake)
     traces = real_factor.square().sum() + fake_factor.square().sum()
@@ -79,7 +81,7 @@ def kernel_distance(
     """
     if num_subsets < 1 or subset_size < 2:
         raise UsageError(f"num_subsets={num_subsets}, subset_size={subset_size}: accepted are at least 1 and 2")
-    real, fake = _checked(real, fake, min_items=2)
+    real, fake = checked_pair(real, fake, min_items=2)
     num_items = min(len(real), len(fake))
     if subset_size > num_items:
         raise UsageError(f"subset_size={subset_size} but a set has {num_items} items; pass at most {num_items // 2}")
@@ -108,17 +110,17 @@ def neighbourhood(
     """
     if k < 1 or block_items < 1:
         raise UsageError(f"k={k}, block_items={block_items}: both must be at least 1")
-    real, fake = _checked(real, fake, min_items=k + 1)
+    real, fake = checked_pair(real, fake, min_items=k + 1)
     # Distances do not depend on the origin, their rounding does. The reals choose it: a fake may be astray.
     origin = real.mean(0)
     real, fake = real - origin, fake - origin
-    real_radius, fake_radius = _squared_radii(real, k, block_items), _squared_radii(fake, k, block_items)
+    real_radius, fake_radius = squared_radii(real, k, block_items), squared_radii(fake, k, block_items)
     balls = torch.zeros(len(fake), dtype=torch.int64, device=real.device)  # of reals, around each fake
     covered = torch.zeros(len(real), dtype=torch.bool, device=real.device)
     recalled = torch.zeros_like(covered)
-    for s in _blocks(len(fake), block_items):
-        for r in _blocks(len(real), block_items):
-            distance = _squared_distances(fake[s], real[r], margin=ROUNDING)
+    for s in blocks(len(fake), block_items):
+        for r in blocks(len(real), block_items):
+            distance = squared_distances(fake[s], real[r], margin=ROUNDING)
             in_real = distance <= real_radius[r]
             in_fake = distance <= fake_radius[s, None]
             balls[s] += in_real.sum(1)
@@ -132,29 +134,6 @@ def neighbourhood(
     )
 
 
-def _checked(real: Tensor, fake: Tensor, *, min_items: int) -> tuple[Tensor, Tensor]:
-    """Both in float64, or a DataError that names the fault."""
-    for name, features in (("real", real), ("fake", fake)):
-        if features.ndim != 2 or features.shape[1] == 0:
-            raise DataError(f"{name} features have shape {tuple(features.shape)}; accepted is (items, features)")
-        if len(features) < min_items:
-            raise DataError(f"{len(features)} {name} items; this score needs at least {min_items}: give more")
-        finite = features.isfinite().all(1)
-        if not finite.all():
-            row = int(finite.logical_not().nonzero()[0])
-            raise DataError(f"{name} features: row {row} is not finite; look at item {row} or leave it out")
-    if real.shape[1] != fake.shape[1]:
-        raise DataError(
-            f"real features have a width of {real.shape[1]}, fake ones of {fake.shape[1]}; "
-            "compute both with the same extractor from items of one size"
-        )
-    return real.detach().double(), fake.detach().double()
-
-
-def _blocks(num_items: int, block_items: int) -> list[slice]:
-    return [slice(start, min(start + block_items, num_items)) for start in range(0, num_items, block_items)]
-
-
 def _covariance_factor(features: Float[Tensor, "n d"]) -> Float[Tensor, "d r"]:
     """A matrix L with ``LLᵀ`` the covariance, no wider than it must be."""
     num_items, width = features.shape
@@ -163,7 +142,7 @@ def _covariance_factor(features: Float[Tensor, "n d"]) -> Float[Tensor, "d r"]:
         return (features - mean).T / math.sqrt(num_items - 1)
     # Centre first, block by block: subtracting the squared mean afterwards cancels where means are large.
     covariance = features.new_zeros(width, width)
-    for rows in _blocks(num_items, 4096):
+    for rows in blocks(num_items, 4096):
         centred = features[rows] - mean
         covariance += centred.T @ centred
     covariance /= num_items - 1
@@ -197,30 +176,3 @@ def _kernel(a: Float[Tensor, "rows d"], b: Float[Tensor, "columns d"]) -> Float[
     """``(aᵀb/d + 1)³``, by products in place: a power of 3 takes most of the time of the whole score."""
     base = (a @ b.T).div_(a.shape[1]).add_(1)
     return (base * base).mul_(base)
-
-
-def _squared_distances(
-    a: Float[Tensor, "rows d"], b: Float[Tensor, "columns d"], *, margin: float = 0.0
-) -> Float[Tensor, "rows columns"]:
-    """All pairs, by one matrix product, less a share `margin` of the squared norms.
-
-    Without the margin the ties between copies, whose distances are equal or zero, fall either way by rounding, and
-    differently for each block size. With it, distances below a millionth of the norms count as zero.
-    """
-    norms = a.square().sum(1)[:, None] + b.square().sum(1)
-    return norms.mul_(1 - margin).sub_(a @ b.T, alpha=2).clamp_(min=0)
-
-
-def _squared_radii(points: Float[Tensor, "n d"], k: int, block_items: int) -> Float[Tensor, " n"]:
-    """The squared distance of each point to its k-th neighbour, itself not counted."""
-    radii = []
-    blocks = _blocks(len(points), block_items)
-    for rows in blocks:
-        nearest = points.new_full((rows.stop - rows.start, k), math.inf)
-        for columns in blocks:
-            distance = _squared_distances(points[rows], points[columns])
-            if rows == columns:
-                distance.fill_diagonal_(math.inf)
-            nearest = torch.cat([nearest, distance], 1).topk(k, largest=False).values
-        radii.append(nearest[:, -1])
-    return torch.cat(radii)
