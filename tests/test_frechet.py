@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -40,12 +41,16 @@ def test_estimate_interval_holds_the_mean_over_draws(shift: float) -> None:
 
 
 def test_intercept_and_its_error_are_those_of_the_line() -> None:
-    x = torch.linspace(1, 2, 9).double()
-    assert _intercept(x, 3 - 2 * x) == pytest.approx((3, 0), abs=1e-12)
-    errors = [_intercept(x, 3 - 2 * x + 0.1 * normal(1, 9, seed)[0]) for seed in range(300)]
+    x = torch.linspace(0.5, 2, 9).double()
+    assert _intercept(x, 3 - 2 * x) == pytest.approx((3, 0), abs=1e-7)
+    errors = [_intercept(x, 3 - 2 * x + 0.1 * x * normal(1, 9, seed)[0]) for seed in range(600)]
     values = torch.tensor([value for value, _ in errors])
-    assert values.mean() == pytest.approx(3, abs=0.05)
-    assert sum(error for _, error in errors) / 300 == pytest.approx(values.std().item(), rel=0.1)
+    assert values.mean() == pytest.approx(3, abs=0.02)
+    variance = sum(error**2 for _, error in errors) / 600
+    assert variance == pytest.approx(values.var().item(), rel=0.15)
+    # The best unbiased line for these errors is that of y/x against 1/x, whose slope is the intercept.
+    noisy = 3 - 2 * x + 0.1 * x * normal(1, 9, 1)[0]
+    assert _intercept(x, noisy)[0] == pytest.approx(np.polyfit(1 / x.numpy(), (noisy / x).numpy(), 1)[0])
 
 
 @pytest.mark.parametrize(("keep_reals", "true"), [(False, 0.0), (False, 0.5**2 * 8), (True, 0.5**2 * 8)])
