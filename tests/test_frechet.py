@@ -50,7 +50,8 @@ def test_intercept_and_its_error_are_those_of_the_line() -> None:
     assert variance == pytest.approx(values.var().item(), rel=0.15)
     # The best unbiased line for these errors is that of y/x against 1/x, whose slope is the intercept.
     noisy = 3 - 2 * x + 0.1 * x * normal(1, 9, 1)[0]
-    assert _intercept(x, noisy)[0] == pytest.approx(np.polyfit(1 / x.numpy(), (noisy / x).numpy(), 1)[0])
+    line, covariance = np.polyfit(1 / x.numpy(), (noisy / x).numpy(), 1, cov=True)
+    assert _intercept(x, noisy) == pytest.approx((line[0], math.sqrt(covariance[0, 0])))
 
 
 @pytest.mark.parametrize(("keep_reals", "true"), [(False, 0.0), (False, 0.5**2 * 8), (True, 0.5**2 * 8)])
