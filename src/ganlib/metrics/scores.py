@@ -58,11 +58,28 @@ def frechet_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> 
     Heusel et al. 2017, arXiv:1706.08500. DataError for fewer than 2 items, other widths, non-finite features.
     """
     real, fake = checked_pair(real, fake, min_items=2)
-    shift = (real.mean(0) - fake.mean(0)).square().sum()
-    real_factor, fake_factor = _covariance_factor(real), _covariance_factor(fake)
+    shift = real.mean(0) - fake.mean(0)
+    return frechet_of_factors(shift, covariance_factor(real), covariance_factor(fake))
+
+
+def frechet_of_factors(
+    shift: Float[Tensor, " d"], real_factor: Float[Tensor, "d r"], fake_factor: Float[Tensor, "d s"]
+) -> float:
+    """The same from the difference of the means and a factor L of each covariance ``LLᵀ``."""
     traces = real_factor.square().sum() + fake_factor.square().sum()
     # The distance of equal sets is zero only up to rounding, which may fall below it.
-    return max(0.0, (shift + traces - 2 * _nuclear_norm(real_factor.T @ fake_factor)).item())
+    distance = shift.square().sum() + traces - 2 * _nuclear_norm(real_factor.T @ fake_factor)
+    return max(0.0, distance.item())
+
+
+def factor_of(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+    """A matrix L with ``LLᵀ`` the covariance."""
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if not failed:
+        return factor
+    # Dependent or constant features: Cholesky needs full rank, the slower eigenvalues do not.
+    values, vectors = torch.linalg.eigh(covariance)
+    return vectors * values.clamp(min=0).sqrt()
 
 
 def kernel_distance(
@@ -134,7 +151,7 @@ def neighbourhood(
     )
 
 
-def _covariance_factor(features: Float[Tensor, "n d"]) -> Float[Tensor, "d r"]:
+def covariance_factor(features: Float[Tensor, "n d"]) -> Float[Tensor, "d r"]:
     """A matrix L with ``LLᵀ`` the covariance, no wider than it must be."""
     num_items, width = features.shape
     mean = features.mean(0)
@@ -145,13 +162,7 @@ def _covariance_factor(features: Float[Tensor, "n d"]) -> Float[Tensor, "d r"]:
     for rows in blocks(num_items, 4096):
         centred = features[rows] - mean
         covariance += centred.T @ centred
-    covariance /= num_items - 1
-    factor, failed = torch.linalg.cholesky_ex(covariance)
-    if not failed:
-        return factor
-    # Dependent or constant features: Cholesky needs full rank, the slower eigenvalues do not.
-    values, vectors = torch.linalg.eigh(covariance)
-    return vectors * values.clamp(min=0).sqrt()
+    return factor_of(covariance / (num_items - 1))
 
 
 def _nuclear_norm(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, ""]:
