@@ -55,15 +55,11 @@ class Pixels(FeatureExtractor):
         return "pixels" if self.side is None else f"pixels-{self.side}"
 
     def digest(self) -> str:
-        return _sha256(f"{self.name}, exact area average, version 1".encode())
+        return sha256_of(f"{self.name}, exact area average, version 1".encode())
 
     def __call__(self, items: Float[Tensor, "batch *item"]) -> Float[Tensor, "batch features"]:
         _check_images(items, min_side=1)
-        height, width = (size if self.side is None else min(size, self.side) for size in items.shape[2:])
-        if (height, width) != tuple(items.shape[2:]):
-            rows, columns = _area_weights(items.shape[2], height), _area_weights(items.shape[3], width)
-            items = rows.to(items) @ items @ columns.to(items).T
-        return items.flatten(1)
+        return (items if self.side is None else area_mean(items, self.side)).flatten(1)
 
 
 @final
@@ -90,7 +86,7 @@ class RandomConvolutions(FeatureExtractor):
 
     def digest(self) -> str:
         parts = [f"random convolutions, replicate, leaky 0.2, average pooling, version 1, {self.name}".encode()]
-        return _sha256(*parts, *(_bytes(weight) for weight in self.weights))
+        return sha256_of(*parts, *(_bytes(weight) for weight in self.weights))
 
     def __call__(self, items: Float[Tensor, "batch *item"]) -> Float[Tensor, "batch features"]:
         _check_images(items, min_side=4)
@@ -126,7 +122,7 @@ class ModuleFeatures(FeatureExtractor):
         for key, value in sorted(self.module.state_dict().items()):
             if isinstance(value, Tensor):
                 parts += [f"{key} {value.dtype} {tuple(value.shape)}".encode(), _bytes(value)]
-        return _sha256(*parts)
+        return sha256_of(*parts)
 
     def __call__(self, items: Float[Tensor, "batch *item"]) -> Float[Tensor, "batch features"]:
         first = next(self.module.parameters(), items)
@@ -147,7 +143,7 @@ class VectorFeatures(FeatureExtractor):
         return "columns"
 
     def digest(self) -> str:
-        return _sha256(b"columns as they are, version 1")
+        return sha256_of(b"columns as they are, version 1")
 
     def __call__(self, items: Float[Tensor, "batch *item"]) -> Float[Tensor, "batch features"]:
         if items.ndim != 2:
@@ -191,8 +187,19 @@ def _check_images(items: Tensor, *, min_side: int) -> None:
         )
 
 
+def area_mean(
+    items: Float[Tensor, "batch channels height width"], max_side: int
+) -> Float[Tensor, "batch channels rows columns"]:
+    """Images averaged down so that neither side is over `max_side`; a box filter, exact for sizes that do not divide."""
+    height, width = (min(size, max_side) for size in items.shape[2:])
+    if (height, width) == tuple(items.shape[2:]):
+        return items
+    rows, columns = _area_weights(items.shape[2], height), _area_weights(items.shape[3], width)
+    return rows.to(items) @ items @ columns.to(items).T
+
+
 def _area_weights(size_in: int, size_out: int) -> Float[Tensor, "size_out size_in"]:
-    """The share of each input pixel in each output pixel: a box filter, exact for sizes that do not divide."""
+    """The share of each input pixel in each output pixel."""
     edges = torch.arange(size_out + 1, dtype=torch.float64) * size_in / size_out
     pixels = torch.arange(size_in, dtype=torch.float64)
     overlap = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
@@ -215,7 +222,7 @@ def _bytes(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def _sha256(*parts: bytes) -> str:
+def sha256_of(*parts: bytes) -> str:
     """Each part with its length, so that no two lists of parts run together to the same bytes."""
     digest = hashlib.sha256()
     for part in parts:

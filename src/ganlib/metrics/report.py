@@ -69,11 +69,15 @@ class Yardstick:
         return json.dumps({"scores": scores, "protocol": dict(self.protocol)}, indent=2, allow_nan=False)
 
     def __str__(self) -> str:
-        rows = [("score", "value", "95 % interval", "real data", "")]
-        rows += [(name, *score.cells()) for name, score in self.scores().items()]
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([*lines, "", *(f"{key}: {value}" for key, value in self.protocol.items())])
+        return "\n".join([table(self.scores()), "", *(f"{key}: {value}" for key, value in self.protocol.items())])
+
+
+def table(scores: Mapping[str, Score]) -> str:
+    """Lines of a name, a value, its interval and what real data scores, in columns."""
+    rows = [("score", "value", "95 % interval", "real data", "")]
+    rows += [(name, *score.cells()) for name, score in scores.items()]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def yardstick(

@@ -4,10 +4,10 @@ Every number here depends on how many items went in and on what the features are
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from ganlib.errors import UsageError
@@ -43,12 +43,18 @@ class KernelDistance:
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """How far the balls around the items of each set hold the items of the other. Real data does not score 1."""
+    """How far the balls around the items of each set hold the items of the other. Real data does not score 1.
+
+    `balls` is in how many balls of reals each fake lies; `covered` and `recalled` say which reals count for the two.
+    """
 
     precision: float
     recall: float
     density: float
     coverage: float
+    balls: Int64[Tensor, " fakes"] = field(default_factory=lambda: torch.zeros(0), repr=False, compare=False)
+    covered: Bool[Tensor, " reals"] = field(default_factory=lambda: torch.zeros(0), repr=False, compare=False)
+    recalled: Bool[Tensor, " reals"] = field(default_factory=lambda: torch.zeros(0), repr=False, compare=False)
 
 
 def frechet_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> float:
@@ -148,6 +154,9 @@ def neighbourhood(
         recall=recalled.double().mean().item(),
         density=balls.double().mean().item() / k,
         coverage=covered.double().mean().item(),
+        balls=balls,
+        covered=covered,
+        recalled=recalled,
     )
 
 

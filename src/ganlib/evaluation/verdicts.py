@@ -1,0 +1,74 @@
+"""The rules that turn figures into verdicts, with their limits in one place.
+
+A verdict is given where the whole 95 % interval lies beyond a limit, so that chance alone seldom gives a bad one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ganlib.evaluation.result import Verdict
+from ganlib.metrics.report import Score
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is tolerated. Ratios are to what fresh real data scores; shares are of all samples or items."""
+
+    quality_warn: float = 0.9  # precision and density
+    quality_fail: float = 0.7
+    coverage_warn: float = 0.9  # coverage and recall
+    coverage_fail: float = 0.7
+    missed_warn: float = 0.05  # share of real data in regions drawn less than half as often
+    missed_fail: float = 0.25
+    duplicates_warn: float = 0.01
+    duplicates_fail: float = 0.1
+    copies_warn: float = 0.005
+    copies_fail: float = 0.015
+    found_warn: float = 0.02  # share of members found while accusing 1 % of the others
+    found_fail: float = 0.05
+    recognised: float = 0.95  # area under the detector's curve
+    unlike_everything: float = 0.25  # precision, as a ratio, below which coverage cannot be judged
+
+
+def worst(verdicts: Mapping[str, Verdict]) -> tuple[Verdict, list[str]]:
+    """The worst verdict and the names of the figures that gave it; NOT MEASURED only where all are."""
+    for verdict in ("FAIL", "WARN", "PASS"):
+        names = [name for name, given in verdicts.items() if given == verdict]
+        if names:
+            return verdict, names
+    return "NOT MEASURED", list(verdicts)
+
+
+def ratio_verdict(score: Score, warn: float, fail: float) -> Verdict:
+    """FAIL or WARN where even the upper bound falls short of that share of what real data scores."""
+    if score.value is None or not score.real_baseline:
+        return "NOT MEASURED"
+    ratio = (score.value if score.high is None else score.high) / score.real_baseline
+    return "FAIL" if ratio < fail else "WARN" if ratio < warn else "PASS"
+
+
+def share_verdict(score: Score, warn: float, fail: float) -> Verdict:
+    """FAIL or WARN where even the lower bound exceeds that share."""
+    if score.value is None:
+        return "NOT MEASURED"
+    least = score.value if score.low is None else score.low
+    return "FAIL" if least > fail else "WARN" if least > warn else "PASS"
+
+
+def copies_verdict(score: Score, limits: Limits) -> Verdict:
+    """By the estimate, where the lower bound rules out that it is chance: a small set cannot bound a small rate."""
+    if score.value is None:
+        return "NOT MEASURED"
+    low = score.low or 0.0
+    if score.value >= limits.copies_fail and low > limits.copies_fail / 3:
+        return "FAIL"
+    return "WARN" if score.value >= limits.copies_warn and low > 0 else "PASS"
+
+
+def recognised_verdict(area: Score, limits: Limits) -> Verdict:
+    """PASS where a detector recognises the samples, or finds nothing that tells them from real items; WARN between."""
+    if area.value is None or area.low is None:
+        return "NOT MEASURED"
+    if area.value >= limits.recognised or area.low <= 0.55:
+        return "PASS"
+    return "WARN"

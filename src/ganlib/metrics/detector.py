@@ -1,0 +1,77 @@
+"""Can the samples be told from real items? A classifier is trained to, and tried on items it never saw.
+
+A classifier two-sample test: Lopez-Paz & Oquab 2017, arXiv:1610.06545. The generator's own discriminator is no such
+detector: it knows the training items, and only the mistakes of its last minutes.
+"""
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ganlib.errors import DataError
+from ganlib.metrics.checks import checked_pair
+
+WIDTH, EPOCHS, BATCH_ITEMS = 256, 30, 128
+
+
+@final
+class Detector:
+    """A small perceptron on standardised features; calling it gives a logit per item, high for generated ones."""
+
+    def __init__(self, fake: Float[Tensor, "n d"], real: Float[Tensor, "m d"], *, seed: int) -> None:
+        """Train on as many of one as of the other. DataError for fewer than 10 of a kind or unusable features."""
+        real, fake = checked_pair(real, fake, min_items=10)
+        count = min(len(real), len(fake))
+        items = torch.cat([fake[:count], real[:count]])
+        self.mean, self.deviation = items.mean(0), items.std(0).clamp(min=1e-6)
+        answers = torch.cat([torch.ones(count), torch.zeros(count)])
+        self.network = _trained(((items - self.mean) / self.deviation).float(), answers, seed)
+
+    def __call__(self, items: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        if items.ndim != 2 or items.shape[1] != len(self.mean):
+            raise DataError(f"features of shape {tuple(items.shape)}; the detector was trained on {len(self.mean)}")
+        with torch.inference_mode():
+            return self.network(((items.double() - self.mean) / self.deviation).float())[:, 0].double().clone()
+
+
+def matched(
+    fake_cells: Int64[Tensor, " n"], real_cells: Int64[Tensor, " m"]
+) -> tuple[Int64[Tensor, " k"], Int64[Tensor, " k"]]:
+    """The numbers of as many samples as real items from each cell of the space, in the order of the items.
+
+    Among items chosen so, a sample gives itself away by what it looks like and not by how often its kind is drawn.
+    """
+    fakes, reals = [], []
+    for cell in fake_cells.unique().tolist():
+        ours, theirs = (fake_cells == cell).nonzero()[:, 0], (real_cells == cell).nonzero()[:, 0]
+        count = min(len(ours), len(theirs))
+        fakes.append(ours[:count])
+        reals.append(theirs[:count])
+    return torch.cat(fakes).sort().values, torch.cat(reals).sort().values
+
+
+def _trained(items: Float[Tensor, "n d"], answers: Float[Tensor, " n"], seed: int) -> nn.Module:
+    rng = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = nn.Sequential(
+            nn.Linear(items.shape[1], WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1)
+        )
+        optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.05)
+        steps_an_epoch = max(1, len(items) // BATCH_ITEMS)
+        total = EPOCHS * steps_an_epoch
+        for step in range(total):
+            if step % steps_an_epoch == 0:
+                order = torch.randperm(len(items), generator=rng)
+            chosen = order[(step % steps_an_epoch) * BATCH_ITEMS :][:BATCH_ITEMS]  # pyright: ignore[reportPossiblyUnboundVariable]
+            batch = F.dropout(items[chosen], 0.2)
+            loss = F.binary_cross_entropy_with_logits(network(batch)[:, 0], answers[chosen])
+            optimiser.zero_grad()
+            loss.backward()
+            for group in optimiser.param_groups:
+                group["lr"] = 1e-3 * (1 - step / total)
+            optimiser.step()
+    return network.eval()
