@@ -49,6 +49,7 @@ class Material:
     train: Part | None
     members: Part | None
     extractor: FeatureExtractor
+    seed: int
     about: dict[str, Any]
 
     def alike(self) -> tuple[Part, Part]:
@@ -101,7 +102,7 @@ def deal(
         "num_features": made[0].features.shape[1],
         "seed": seed,
     }
-    return Material(made[0], made[1], made[2], all_train, members, extractor, about)
+    return Material(made[0], made[1], made[2], all_train, members, extractor, seed, about)
 
 
 def default_extractor(source: Data, numbers: Numbers, seed: int) -> tuple[FeatureExtractor, int]:

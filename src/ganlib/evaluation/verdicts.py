@@ -72,3 +72,14 @@ def recognised_verdict(area: Score, limits: Limits) -> Verdict:
     if area.value >= limits.recognised or area.low <= 0.55:
         return "PASS"
     return "WARN"
+
+
+def compared(scores: Mapping[str, Score], names: list[str]) -> str:
+    """These figures beside those of real data, in words."""
+    told = [f"{name} {scores[name].value:.2f} beside {scores[name].real_baseline:.2f}" for name in names]
+    return ", ".join(told)
+
+
+def too_few(needed: int, given: int, what: str = "items on each side") -> Score:
+    """A figure that is not measured, and how many items it takes."""
+    return Score(None, note=f"needs at least {needed} {what}, has {given}")

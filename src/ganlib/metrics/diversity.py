@@ -33,6 +33,11 @@ class DifferentCells:
     differs: Bool[Tensor, " cells"]
     real_cells: Int64[Tensor, " n"]
     fake_cells: Int64[Tensor, " m"]
+    centres: Float[Tensor, "cells d"]
+
+    def cells_of(self, items: Float[Tensor, "k d"]) -> Int64[Tensor, " k"]:
+        """The cell that each item lies in."""
+        return nearest(items, self.centres)[1][:, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +110,7 @@ def different_cells(
     z = torch.where(error > 0, (fake_shares - real_shares) / error, 0.0)
     differs = z.abs() > NormalDist().inv_cdf(1 - significance / 2)
     share = differs.double().mean().item()
-    return DifferentCells(share, real_shares, fake_shares, z, differs, real_cells, fake_cells)
+    return DifferentCells(share, real_shares, fake_shares, z, differs, real_cells, fake_cells, centres + origin)
 
 
 def duplicates(

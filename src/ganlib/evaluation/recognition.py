@@ -1,0 +1,107 @@
+"""Can its output be recognised?"""
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ganlib.evaluation.coverage import Regions
+from ganlib.evaluation.material import Material, Part, batches
+from ganlib.evaluation.result import Answer
+from ganlib.evaluation.verdicts import Limits, recognised_verdict, too_few
+from ganlib.metrics.detector import Detector, matched
+from ganlib.metrics.features import features
+from ganlib.metrics.intervals import area_under_curve, detection_rate
+from ganlib.metrics.report import Score
+
+MIN_DETECTED = 100
+NOTHING_FOUND = 0.55
+"""Where the lower bound of the area lies below this, the detector has found nothing of use."""
+
+
+def recognisable(material: Material, found: Regions | None, limits: Limits) -> Answer:
+    """By a detector trained on half of the samples and the reference, tried on the other half and on fresh items.
+
+    From each region come as many real items as samples: what is missing is another question. A detector that works is
+    tried again on pictures that were compressed, and on pictures that were halved and enlarged.
+    """
+    half = len(material.fake) // 2
+    least = min(half, len(material.reference), len(material.fresh))
+    if least < MIN_DETECTED:
+        needed = too_few(MIN_DETECTED, least, "held-out items in each half, and twice as many samples")
+        return Answer("NOT MEASURED", "Too few items to train a detector.", {"detector_auc": needed})
+    seen, tried, note = _chosen(material, found, half)
+    detector = Detector(material.fake.features[seen[0]], material.reference.features[seen[1]], seed=material.seed)
+    scores = _scores("detector", detector(material.fake.features[tried[0]]), detector(material.fresh.features[tried[1]]), note)
+    area, verdict = scores["detector_auc"], recognised_verdict(scores["detector_auc"], limits)
+    if area.low is not None and area.low <= NOTHING_FOUND:
+        reason = "A detector finds nothing that tells samples from real items; to make them known as generated, mark them."
+        return Answer(verdict, reason, scores)
+    weak = []
+    if verdict == "PASS" and material.fake.data.spec.kind == "image":
+        for name, change in (("compressed", compressed), ("halved", halved)):
+            ours, real = (
+                detector(_features(material, part, rows, change))
+                for part, rows in ((material.fake, tried[0]), (material.fresh, tried[1]))
+            )
+            scores |= _scores(f"detector_{name}", ours, real, note)
+            if recognised_verdict(scores[f"detector_{name}_auc"], limits) != "PASS" or (scores[f"detector_{name}_auc"].value or 0) < limits.recognised:
+                weak.append(name)
+    scope = "It knows this generator alone."
+    if verdict == "WARN":
+        return Answer("WARN", f"A detector tells some samples from real items, not all (area {area.value:.2f}). {scope}", scores)
+    after = f", but no longer when they are {' or '.join(weak)}" if weak else ""
+    return Answer("WARN" if weak else "PASS", f"A detector recognises samples (area {area.value:.3f}){after}. {scope}", scores)
+
+
+def _chosen(
+    material: Material, found: Regions | None, half: int
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], str]:
+    """Which samples and real items the detector is trained on, and which it is tried on."""
+    if found is not None:
+        seen = matched(found.fake[:half], found.reference)
+        tried = matched(found.fake[half:], found.fresh)
+        if min(len(seen[0]), len(tried[0])) >= MIN_DETECTED:
+            return seen, (half + tried[0], tried[1]), "as many real items as samples from each region"
+    everything = torch.arange(len(material.fake))
+    reference, fresh = torch.arange(len(material.reference)), torch.arange(len(material.fresh))
+    return (everything[:half], reference), (everything[half:], fresh), ""
+
+
+def _scores(name: str, ours: Tensor, real: Tensor, note: str) -> dict[str, Score]:
+    area, rate = area_under_curve(ours, real), detection_rate(ours, real)
+    return {
+        f"{name}_auc": Score(area.value, area.low, area.high, 0.5, note),
+        f"{name}_found": Score(rate.value, rate.low, rate.high, 0.01, note),
+    }
+
+
+def _features(material: Material, part: Part, rows: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    numbers = part.numbers[rows.numpy()]
+    return features(material.extractor, (change(items) for items in batches(part.data, numbers)), batch_items=256)
+
+
+def compressed(items: Tensor, quality: int = 75) -> Tensor:
+    """Pictures after JPEG, channel by channel where there are neither one nor three."""
+    pictures = (items * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    made = np.stack([_jpeg(picture, quality) for picture in pictures])
+    return (torch.from_numpy(made).permute(0, 3, 1, 2).float() - 127.5) / 127.5
+
+
+def halved(items: Tensor) -> Tensor:
+    """Pictures at half the size, enlarged again."""
+    size = items.shape[2:]
+    small = F.interpolate(items, [max(1, side // 2) for side in size], mode="bilinear", antialias=True)
+    return F.interpolate(small, size, mode="bilinear").clamp(-1, 1)
+
+
+def _jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
+    if picture.shape[2] not in (1, 3):
+        return np.concatenate([_jpeg(picture[:, :, [channel]], quality) for channel in range(picture.shape[2])], 2)
+    buffer = io.BytesIO()
+    Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer)).reshape(picture.shape)
