@@ -134,7 +134,7 @@ def test_a_constant_column_says_nothing() -> None:
     features[:, 0] += 3 * labels
     test, test_labels = normal(100, 2, 3), classes(100, 2, 4)
     plain = classification_accuracy(features, labels, test, test_labels)
-    constant = torch.full((100, 1), 0.1)
+    constant = torch.full((100, 1), 0.1).double().square()
     wide = classification_accuracy(
         torch.cat([features, constant], 1), labels, torch.cat([test, 100 * constant], 1), test_labels
     )
