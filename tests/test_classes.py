@@ -134,11 +134,11 @@ def test_a_constant_column_says_nothing() -> None:
     features[:, 0] += 3 * labels
     test, test_labels = normal(100, 2, 3), classes(100, 2, 4)
     plain = classification_accuracy(features, labels, test, test_labels)
-    constant = torch.full((100, 1), 0.1).double().square()
+    constant = 5 + 1e-13 * normal(100, 1, 5)  # but for the rounding of the network that made it
     wide = classification_accuracy(
         torch.cat([features, constant], 1), labels, torch.cat([test, 100 * constant], 1), test_labels
     )
-    assert wide == plain
+    assert wide == plain and plain.accuracy > 0.8
 
 
 def test_stacked_modes_are_counted_and_compared_with_uniform() -> None:

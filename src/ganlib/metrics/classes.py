@@ -142,7 +142,7 @@ def classification_accuracy(
     real_labels = checked_labels(real_labels, "real", len(real))
     num_classes = 1 + max(int(synthetic_labels.max()), int(real_labels.max()))
     deviation, mean = torch.std_mean(synthetic, dim=0, correction=0)
-    # A constant column, up to the rounding of its mean, says nothing; divided by its deviation it would say noise.
+    # A column that is constant up to rounding says nothing; divided by its deviation it would say noise.
     scale = torch.where(deviation > 1e-9 * mean.abs(), deviation, math.inf)
     weight, bias = _fitted((synthetic - mean) / scale, synthetic_labels, num_classes, penalty)
     right = (((real - mean) / scale) @ weight + bias).argmax(1) == real_labels
