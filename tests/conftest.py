@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from other_libraries import make_torchvision_import
+
 torch.set_num_threads(1)
+make_torchvision_import()  # before any test imports torchmetrics
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

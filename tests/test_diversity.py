@@ -69,8 +69,8 @@ def test_the_start_prefers_distant_items() -> None:
 
 
 def test_a_cell_left_empty_is_given_the_farthest_item() -> None:
-    items = torch.tensor([[0.0], [1.0], [10.0]]).double()
-    assert sorted(_settled(items, torch.tensor([[0.4], [5000.0]]).double())[:, 0].tolist()) == [0.5, 10]
+    items = torch.tensor([[5.0], [6.0], [15.0]]).double()
+    assert sorted(_settled(items, torch.tensor([[5.4], [5000.0]]).double())[:, 0].tolist()) == [5.5, 15]
 
 
 def test_planted_shares_give_the_z_of_the_formula(rng: torch.Generator) -> None:
