@@ -25,7 +25,7 @@ def save_png(path: Path | str, picture: Shaped[np.ndarray, "height width channel
 
     Raises :class:`DataError` for other pictures and :class:`WriteError` where the file cannot be written.
     """
-    write_bytes(Path(path), _png(picture))
+    write_bytes(Path(path), png_bytes(picture))
 
 
 def save_folder(
@@ -49,7 +49,7 @@ def save_folder(
             if label is None:
                 raise DataError(f"there are only {count} labels, but more pictures; give one for each")
             name += "-" + re.sub(r"[^\w.]+", "_", names[label] if names else str(label))[:100]
-        _put(folder / f"{name}.png", _png(picture))
+        _put(folder / f"{name}.png", png_bytes(picture))
         count += 1
     if count:
         with explained(folder):
@@ -183,7 +183,8 @@ def _image(picture: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(picture[..., 0] if channels == 1 else picture))
 
 
-def _png(picture: np.ndarray) -> bytes:
+def png_bytes(picture: np.ndarray) -> bytes:
+    """A picture [height, width, channels] as the content of a PNG file."""
     content = io.BytesIO()
     _image(picture).save(content, "PNG")
     return content.getvalue()
