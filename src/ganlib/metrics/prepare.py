@@ -48,7 +48,7 @@ class Preparation:
         """All of it in one line, for a digest."""
         return f"{self!r}, version {VERSION}"
 
-    def __call__(self, images: Images) -> Float[Tensor, "batch 3 new_height new_width"]:
+    def __call__(self, images: Float[Tensor, "batch *item"]) -> Float[Tensor, "batch 3 new_height new_width"]:
         levels = colours(images) * 127.5 + 127.5
         if self.side is not None:
             levels = resize_tf1(levels, self.side) if self.resize == "tf1" else resize_clean(levels, self.side)
@@ -56,7 +56,7 @@ class Preparation:
         return (levels - mean) / scale
 
 
-def colours(images: Images) -> Float[Tensor, "batch 3 height width"]:
+def colours(images: Float[Tensor, "batch *item"]) -> Float[Tensor, "batch 3 height width"]:
     """Images of three channels; grey ones with their channel three times. DataError for any other number."""
     if images.ndim != 4 or images.shape[1] not in (1, 3) or min(images.shape[2:]) < 1:
         raise DataError(
