@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import http.client
+import io
 import os
 import secrets
 import urllib.error
@@ -10,7 +11,7 @@ import urllib.request
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, final
+from typing import final
 
 from ganlib.errors import DamagedError, MissingError, UsageError
 from ganlib.files import digest, explained, sync_folder
@@ -84,7 +85,7 @@ def fetched(published: Published, folder: Path, *, download: bool = True) -> Pat
     return path
 
 
-def save_verified(stream: IO[bytes], published: Published, path: Path) -> None:
+def save_verified(stream: io.BufferedIOBase, published: Published, path: Path) -> None:
     """Write the stream to `path` if it is the published file; else leave nothing behind.
 
     Reads no more than one chunk beyond the published size, however long the stream is. Raises DamagedError for other
@@ -110,7 +111,7 @@ def save_verified(stream: IO[bytes], published: Published, path: Path) -> None:
         sync_folder(path.parent)
 
 
-def _copied(stream: IO[bytes], file: IO[bytes], published: Published) -> tuple[int, str]:
+def _copied(stream: io.BufferedIOBase, file: io.BufferedIOBase, published: Published) -> tuple[int, str]:
     """How many bytes came, and their SHA-256."""
     num_bytes, sha256 = 0, hashlib.sha256()
     while num_bytes <= published.num_bytes:
@@ -126,7 +127,7 @@ def _copied(stream: IO[bytes], file: IO[bytes], published: Published) -> tuple[i
     return num_bytes, sha256.hexdigest()
 
 
-def _opened(url: str) -> IO[bytes]:
+def _opened(url: str) -> http.client.HTTPResponse:
     check_https(url)
     opener = urllib.request.build_opener(_OnlyHttps())
     return opener.open(url, timeout=TIMEOUT_SECONDS)

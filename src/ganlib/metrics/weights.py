@@ -68,7 +68,7 @@ def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor], where: str)
     for name, tensor in expected.items():
         # Counts of training batches, which no evaluation reads; exports often leave them out.
         if name.endswith("num_batches_tracked") and name not in given:
-            given[name] = torch.zeros_like(tensor, device="cpu")
+            given[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
     missing, extra = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
     shapes = [
         f"{name} is {tuple(given[name].shape)}, not {tuple(tensor.shape)}"
