@@ -113,7 +113,7 @@ OPERATORS: list[torch.library.Library] = []
 """Kept alive, since operators go with the object that defined them."""
 
 
-def test_inception_is_that_of_torch_fidelity_bit_by_bit(inception: InceptionV3, tmp_path: Path) -> None:
+def test_inception_is_that_of_torch_fidelity(inception: InceptionV3, tmp_path: Path) -> None:
     theirs = torch_fidelity_inception()
     torch.save(inception.state_dict(), tmp_path / "weights.pth")
     layers = ["2048", "logits_unbiased", "logits"]

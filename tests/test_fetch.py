@@ -49,6 +49,7 @@ def test_an_endless_download_is_cut_off(tmp_path: Path) -> None:
 
         def read(self, size: int | None = -1, /) -> bytes:
             self.taken += size or 0
+            assert self.taken < 10 * len(CONTENT)  # an end, should nothing else make one
             return bytes(size or 0)
 
     stream = Endless()

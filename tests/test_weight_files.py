@@ -4,6 +4,7 @@ import importlib.util
 import io
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from ganlib.metrics.nets.cifar_resnet import CifarResNet
 from ganlib.metrics.nets.dinov2 import DinoV2
 from ganlib.metrics.nets.inception import InceptionV3
 from ganlib.metrics.nets.mobilenet import MobileNetV1
-from ganlib.metrics.prepare import resize_clean
-from ganlib.metrics.trained import ENCODER, from_file
+from ganlib.metrics.prepare import Preparation, resize_clean
+from ganlib.metrics.trained import ENCODER, NetworkFeatures, from_file
 from ganlib.metrics.weights import load_strictly, read_weights
 
 needs_onnx = pytest.mark.skipif(
@@ -110,6 +111,10 @@ def test_the_digest_covers_weights_and_preparation_but_not_the_container(tmp_pat
     moved = from_file(saved(tmp_path / "moved.safetensors", content))
     others = [from_file(file, side=64), from_file(file, resize="tf1"), from_file(file, layer="logits"), moved]
     assert len({from_file(file).digest(), *(other.digest() for other in others)}) == 5
+    seen = Preparation(32, "clean", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+    shifted = replace(seen, mean=(128.0, 127.5, 127.5))
+    assert NetworkFeatures(resnet(), "net", seen).name == NetworkFeatures(resnet(), "net", shifted).name
+    assert NetworkFeatures(resnet(), "net", seen).digest() != NetworkFeatures(resnet(), "net", shifted).digest()
     assert others[0].name == "cifar-resnet8-pool-64-clean" and others[1].name == "cifar-resnet8-pool-32-tf1"
 
 
