@@ -72,6 +72,8 @@ def test_public_functions_take_no_kwargs(file: Path):
 
 
 FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+# Published weights are pickles: one file reads them, restricted to tensors, and only where their SHA-256 is known.
+READS_PUBLISHED_PICKLES = "metrics/weights.py"
 FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "torch.save", "yaml.load", "os.system", "os.popen", "__import__"}
 
 
@@ -86,7 +88,10 @@ def test_nothing_runs_what_it_reads(file: Path):
             assert not FORBIDDEN_CALLS & found, "imported by name, it would escape the check of calls"
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            assert name not in FORBIDDEN_CALLS, f"{file.name}:{node.lineno} calls {name}"
+            words = {ast.unparse(keyword) for keyword in node.keywords}
+            restricted = name == "torch.load" and "weights_only=True" in words
+            if not (restricted and file.relative_to(SRC).as_posix() == READS_PUBLISHED_PICKLES):
+                assert name not in FORBIDDEN_CALLS, f"{file.name}:{node.lineno} calls {name}"
             for keyword in node.keywords:
                 risky = keyword.arg in ("shell", "allow_pickle", "trust_remote_code")
                 safe = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
