@@ -13,8 +13,8 @@ FILES = sorted(SRC.rglob("*.py"))
 RANKS = [
     {"__init__", "core", "errors", "files", "recipe"},
     {"losses", "penalties", "networks", "data", "metrics", "training"},
-    {"tasks"},
-    {"recipes", "sampling", "stopping", "pace", "fitting", "progress", "model", "opening", "gan"},
+    {"tasks", "evaluation"},
+    {"recipes", "sampling", "stopping", "pace", "fitting", "progress", "model", "opening", "gan", "assess"},
     {"cli", "doors", "__main__"},
 ]
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}

@@ -59,7 +59,11 @@ def make_parser(given: Sequence[str]) -> tuple[ArgumentParser, dict[str, Any]]:
     makers = {
         "fit": (_fit_parser(recipe), functools.partial(run_fit, recipe), "train a recipe on data, or go on with a run"),
         "sample": (_sample_parser(), run_sample, "draw from a trained run into a folder or file"),
-        "evaluate": (_evaluate_parser(), run_evaluate, "score a trained run against held-out data"),
+        "evaluate": (
+            _evaluate_parser(),
+            run_evaluate,
+            "answer five questions about a run, or about the samples of any program",
+        ),
         "show": (_show_parser(), run_show, "say where a run is, and draw its pictures"),
         "recipes": (_recipes_parser(), run_recipes, "list the recipes, with what each is and its paper"),
     }
@@ -127,14 +131,32 @@ def _sample_parser() -> ArgumentParser:
 
 def _evaluate_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        description="Frechet and kernel distance, precision, recall, density, coverage, with protocol."
+        allow_abbrev=False,
+        description="Five questions about samples: good, covered, copied, private, recognisable? Writes a page and JSON.",
     )
-    parser.add_argument("run", type=str, help="a run folder or a .gan file")
-    parser.add_argument("data", type=str, help="held-out data")
     parser.add_argument(
-        "--number", type=int | None, default=None, help="how many samples; default as many as there are data"
+        "samples", type=str, help="a run folder or a .gan file, or samples: a folder or .npz of any program"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the latents")
+    parser.add_argument("reals", type=str, help="real items that were not trained on")
+    parser.add_argument(
+        "--train",
+        type=str | None,
+        default=None,
+        help="the training data; those of a run are looked for where they were",
+    )
+    parser.add_argument(
+        "--features",
+        type=str | None,
+        default=None,
+        help="what is compared: pixels, random, inception, dinov2, a weight file...; default learned from the data",
+    )
+    parser.add_argument("--number", type=int, default=10_000, help="at most so many samples")
+    parser.add_argument("--size", type=str | None, default=None, help="cut and resize pictures: 64, or 64x96")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn at random")
+    parser.add_argument("--truncation", type=float | None, default=None, help="of a run: as in sample")
+    parser.add_argument(
+        "--out", type=str | None, default=None, help="the page; default evaluation.html, of a run within it"
+    )
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--json", action="store_true", help="JSON on standard output")
     return parser
@@ -183,12 +205,21 @@ def run_sample(options: Namespace) -> None:
 
 
 def run_evaluate(options: Namespace) -> None:
-    from ganlib.gan import GAN
+    from ganlib.doors import evaluate
 
-    scores = GAN.load(options.run, device=options.device).evaluate(
-        options.data, num_items=options.number, seed=options.seed
+    found, page = evaluate(
+        options.samples,
+        options.reals,
+        train=options.train,
+        features=options.features,
+        number=options.number,
+        size=options.size,
+        seed=options.seed,
+        truncation=options.truncation,
+        out=options.out,
+        device=options.device,
     )
-    print(scores.to_json() if options.json else scores)
+    print(found.to_json() if options.json else f"{found}\n\nthe page: {page}")
 
 
 def run_show(options: Namespace) -> None:

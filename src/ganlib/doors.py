@@ -12,13 +12,20 @@ import numpy as np
 import torch
 
 from ganlib import recipes
-from ganlib.data import pictures
+from ganlib.assess import assess_files, training_data
+from ganlib.data import Data, load, pictures
 from ganlib.data.codec import decode
 from ganlib.data.show import grid, save_animation, save_folder, save_npz, save_png
 from ganlib.errors import MissingError, UsageError
+from ganlib.evaluation import Evaluation
+from ganlib.evaluation.page import save_page
 from ganlib.files import write_bytes
 from ganlib.gan import GAN
+from ganlib.metrics.features import FeatureExtractor
+from ganlib.metrics.named import named
+from ganlib.progress import say
 from ganlib.training.run import Run
+from ganlib.training.runtime import choose_device
 
 
 def fit(
@@ -96,6 +103,68 @@ def sample(
         )
         save_folder(path, (picture for part in made for picture in part), _numbers(known), spec.classes)
     return number
+
+
+def evaluate(
+    samples: str,
+    reals: str,
+    *,
+    train: str | None,
+    features: str | None,
+    number: int,
+    size: str | None,
+    seed: int,
+    truncation: float | None,
+    out: str | None,
+    device: str,
+) -> tuple[Evaluation, Path]:
+    """Evaluate a run, a model or files of samples, and write the page and its JSON; returns both."""
+    path, sides = Path(samples), _size(size)
+    is_run = (path / "run.json").is_file()
+    page = Path(out) if out is not None else path / "evaluation.html" if is_run else Path("evaluation.html")
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(
+            f"--out {out}: give the name of a page that ends in .html; its figures come beside it as .json"
+        )
+    if number < 2 or seed < 0:
+        raise UsageError(f"--number {number} --seed {seed}: accepted are at least 2 samples and a seed of 0 or more")
+    if not (is_run or path.suffix == ".gan"):
+        if truncation is not None:
+            raise UsageError(
+                f"--truncation {truncation}: {samples} are samples already; it is for a run or a .gan file"
+            )
+        held_out = load(reals, size=sides)
+        extractor = _extractor(features, held_out, device)
+        found = assess_files(samples, reals, train=train, size=sides, num_items=number, extractor=extractor, seed=seed)
+        save_page(found, page, title=f"Evaluation of {samples}")
+        return found, page
+    gan = GAN.load(samples, device=device)
+    held_out = load(reals, size=sides or gan.model_.setting.size)
+    known: object = train
+    if train is None and is_run:
+        known, why = training_data(path)
+        if why:
+            say(f"copies cannot be looked for: {why}", "auto")
+    found = gan.evaluate(
+        held_out,
+        train=known,
+        num_items=number,
+        extractor=_extractor(features, held_out, device),
+        seed=seed,
+        truncation=truncation,
+    )
+    records = Run.read(path).records() if is_run else ()
+    save_page(found, page, title=f"Evaluation of {samples}", records=records)
+    return found, page
+
+
+def _extractor(name: str | None, held_out: Data, device: str) -> FeatureExtractor | None:
+    if name is None:
+        return None
+    channels = held_out.spec.shape[0]
+    if held_out.spec.kind != "image":
+        raise UsageError(f"--features {name}: vectors are compared by their columns; leave it out")
+    return named(name, channels=channels, device=choose_device(device))
 
 
 def show(run: str, grid_out: str | None, animation_out: str | None) -> dict[str, Any]:

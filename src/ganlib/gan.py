@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganlib import __version__, model, recipes
+from ganlib import model, recipes
+from ganlib.assess import assess_model
 from ganlib.data import Data, decode, load
 from ganlib.errors import DataError, NotFittedError, UsageError
-from ganlib.fitting import CHECKPOINT_SECONDS, Session, exhausted, extractor_for, fit
-from ganlib.metrics.features import FeatureExtractor, features, quantise
-from ganlib.metrics.report import Yardstick, yardstick
+from ganlib.evaluation import Evaluation, Limits
+from ganlib.fitting import CHECKPOINT_SECONDS, Session, exhausted, fit
+from ganlib.metrics.features import FeatureExtractor
 from ganlib.model import Model
 from ganlib.opening import Prepared, Request, prepare
 from ganlib.pace import Pace
@@ -211,42 +212,37 @@ class GAN:
         self,
         data: object,
         *,
-        num_items: int | None = None,
+        train: object = None,
+        num_items: int = 10_000,
         extractor: FeatureExtractor | None = None,
         seed: int = 0,
         truncation: float | None = None,
-    ) -> Yardstick:
-        """Fréchet and kernel distance, precision, recall, density and coverage of samples against held-out data.
+        limits: Limits | None = None,
+    ) -> Evaluation:
+        """Five questions about the samples, answered by held-out data: good, covered, copied, private, recognisable?
 
-        Beside each number stands what other real items score: those of the training data after fit, else one half of
-        `data` against the other. As many samples as held-out items (of that half), at most 10,000.
+        Args:
+            data: real items that were not trained on; without some hundreds little is measured.
+            train: the training data, without which nobody can look for copies; after fit they are known.
+            num_items: at most so many samples; 10,000 are the most that are used.
+            extractor: what is compared; None learns an encoder from the training data, in seconds.
+            seed: of the samples and of all else that is drawn at random.
+            truncation: as in :meth:`sample`.
+            limits: what is tolerated, :class:`ganlib.evaluation.Limits`.
+
+        :func:`ganlib.evaluation.page.save_page` writes the result as a page.
         """
-        held_out = self._as_trained(data, None)
-        known = getattr(self, "data_", None)
-        count = min(num_items or 10_000, *((len(held_out), len(known)) if known is not None else (len(held_out) // 2,)))
-        extractor = extractor or extractor_for(held_out)
-        order = np.random.default_rng(seed).permutation(len(held_out))
-        other = known if known is not None else held_out
-        rest = (
-            np.random.default_rng(seed).permutation(len(known))[:count]
-            if known is not None
-            else order[count : 2 * count]
-        )
-        protocol = {
-            "extractor": extractor.name,
-            "extractor_digest": extractor.digest(),
-            "reference": held_out.source,
-            "baseline": "training items" if known is not None else "the other half of the reference",
-            "quantisation": "8 bits" if self.model_.setting.spec.kind == "image" else "none",
-            "truncation": truncation,
-            "seed": seed,
-            "version": __version__,
-        }
-        return yardstick(
-            self._features(extractor, (held_out.batch(part)["real"] for part in _chunks(order[:count]))),
-            self._features(extractor, self._drawn(count, seed, truncation)),
-            baseline_feats=self._features(extractor, (other.batch(part)["real"] for part in _chunks(rest))),
-            protocol=protocol,
+        self.check_draw(num_items, seed, truncation)
+        known = self._as_trained(train, None) if train is not None else getattr(self, "data_", None)
+        return assess_model(
+            self.model_,
+            self._as_trained(data, None),
+            train=known,
+            num_items=num_items,
+            extractor=extractor,
+            seed=seed,
+            truncation=truncation,
+            limits=limits,
         )
 
     def save(self, path: Path | str, *, discriminator: bool = True) -> None:
@@ -365,14 +361,6 @@ class GAN:
 
     def _size_for(self, items: object) -> tuple[int, int] | None:
         return None if isinstance(items, Data) else self.model_.setting.size
-
-    def _drawn(self, count: int, seed: int, truncation: float | None) -> Iterator[Tensor]:
-        return (part for part, _ in self.model_.sampler.stream(count, seed=seed, truncation=truncation))
-
-    def _features(self, extractor: FeatureExtractor, parts: Iterator[Tensor]) -> Tensor:
-        # Fakes are rounded to what a picture can hold, and reals with them (Parmar et al. 2022, arXiv:2104.11222).
-        image = self.model_.setting.spec.kind == "image"
-        return features(extractor, (quantise(part) if image else part for part in parts))
 
 
 def _chunks(items: int | np.ndarray) -> Iterator[np.ndarray]:

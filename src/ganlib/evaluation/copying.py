@@ -44,9 +44,7 @@ def copies(material: Material) -> Copies | None:
     train, held_out = material.train, len(material.reference) + len(material.fresh)
     if train is None or held_out < MIN_HELD_OUT or len(train) < 2:
         return None
-    fake, reference, fresh = (
-        _nearest(part, train) for part in (material.fake, material.reference, material.fresh)
-    )
+    fake, reference, fresh = (_nearest(part, train) for part in (material.fake, material.reference, material.fresh))
     found = copy_rate(fake.distances, torch.cat([reference.distances, fresh.distances]))
     by_chance = copy_rate(fresh.distances, reference.distances)
     rate = Score(found.value, found.interval.low, found.interval.high, by_chance.value)

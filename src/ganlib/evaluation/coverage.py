@@ -113,7 +113,9 @@ def _of_regions(material: Material, found: Regions | None) -> dict[str, Score]:
     """The share of real data in missed regions, and NDB/K."""
     if found is None:
         fake, _ = material.alike()
-        needed = too_few(MIN_REGIONS * ITEMS_A_REGION, min(len(fake), len(material.reference)), "different items on each side")
+        needed = too_few(
+            MIN_REGIONS * ITEMS_A_REGION, min(len(fake), len(material.reference)), "different items on each side"
+        )
         return {"missed": needed, "different_regions": needed}
     value, by_chance = (each.real_shares[found.missed(each)].sum().item() for each in (found.ours, found.real))
     count, number = len(material.reference), len(found.ours.z)

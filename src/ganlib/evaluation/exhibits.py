@@ -66,5 +66,3 @@ def drawn(part: Part, rows: Tensor) -> np.ndarray:
 
 def _members(cells: Tensor, chosen: Bool[Tensor, " regions"]) -> Tensor:
     return chosen[cells].nonzero()[:STRANGE, 0]
-
-

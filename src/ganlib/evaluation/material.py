@@ -89,7 +89,9 @@ def deal(
     about = {
         "extractor": extractor.name,
         "extractor_digest": extractor.digest(),
-        "learned_from": f"{learned} {'training' if train is not None else 'held-out'} items" if learned else "nothing here",
+        "learned_from": f"{learned} {'training' if train is not None else 'held-out'} items"
+        if learned
+        else "nothing here",
         "reference": held_out.source,
         "training_data": None if train is None else train.source,
         "quantisation": "8 bits" if held_out.spec.kind == "image" else "none",

@@ -164,7 +164,9 @@ def _curves(records: Records) -> str:
 
 
 def _curve(records: Records, name: str) -> Curve:
-    points = [(float(record["items"] or 0), float(value)) for record in records if (value := record.get(name)) is not None]
+    points = [
+        (float(record["items"] or 0), float(value)) for record in records if (value := record.get(name)) is not None
+    ]
     thinned = points[:: max(1, len(points) // 400)]
     return [items for items, _ in thinned], [value for _, value in thinned]
 

@@ -69,9 +69,7 @@ def _distances(material: Material, fake: Part, fresh: Part) -> dict[str, Score]:
         ours, real = (measure(reference, part.features, rng=_rng(seed)) for part in (fake, fresh))
         scores[name] = Score(ours.value, ours.low, ours.high, real.value)
     size = min(1000, count // 2)
-    ours, real = (
-        kernel_distance(reference, part.features, subset_size=size, rng=_rng(seed)) for part in (fake, fresh)
-    )
+    ours, real = (kernel_distance(reference, part.features, subset_size=size, rng=_rng(seed)) for part in (fake, fresh))
     low, high = ours.interval or (None, None)
     scores["kernel"] = Score(ours.mean, low, high, real.mean)
     return scores

@@ -36,10 +36,14 @@ def recognisable(material: Material, found: Regions | None, limits: Limits) -> A
         return Answer("NOT MEASURED", "Too few items to train a detector.", {"detector_auc": needed})
     seen, tried, note = _chosen(material, found, half)
     detector = Detector(material.fake.features[seen[0]], material.reference.features[seen[1]], seed=material.seed)
-    scores = _scores("detector", detector(material.fake.features[tried[0]]), detector(material.fresh.features[tried[1]]), note)
+    scores = _scores(
+        "detector", detector(material.fake.features[tried[0]]), detector(material.fresh.features[tried[1]]), note
+    )
     area, verdict = scores["detector_auc"], recognised_verdict(scores["detector_auc"], limits)
     if area.low is not None and area.low <= NOTHING_FOUND:
-        reason = "A detector finds nothing that tells samples from real items; to make them known as generated, mark them."
+        reason = (
+            "A detector finds nothing that tells samples from real items; to make them known as generated, mark them."
+        )
         return Answer(verdict, reason, scores)
     weak = []
     if verdict == "PASS" and material.fake.data.spec.kind == "image":
@@ -49,13 +53,20 @@ def recognisable(material: Material, found: Regions | None, limits: Limits) -> A
                 for part, rows in ((material.fake, tried[0]), (material.fresh, tried[1]))
             )
             scores |= _scores(f"detector_{name}", ours, real, note)
-            if recognised_verdict(scores[f"detector_{name}_auc"], limits) != "PASS" or (scores[f"detector_{name}_auc"].value or 0) < limits.recognised:
+            if (
+                recognised_verdict(scores[f"detector_{name}_auc"], limits) != "PASS"
+                or (scores[f"detector_{name}_auc"].value or 0) < limits.recognised
+            ):
                 weak.append(name)
     scope = "It knows this generator alone."
     if verdict == "WARN":
-        return Answer("WARN", f"A detector tells some samples from real items, not all (area {area.value:.2f}). {scope}", scores)
+        return Answer(
+            "WARN", f"A detector tells some samples from real items, not all (area {area.value:.2f}). {scope}", scores
+        )
     after = f", but no longer when they are {' or '.join(weak)}" if weak else ""
-    return Answer("WARN" if weak else "PASS", f"A detector recognises samples (area {area.value:.3f}){after}. {scope}", scores)
+    return Answer(
+        "WARN" if weak else "PASS", f"A detector recognises samples (area {area.value:.3f}){after}. {scope}", scores
+    )
 
 
 def _chosen(

@@ -8,7 +8,6 @@ network that was trained five times as long (``docs/decisions.md``).
 
 import hashlib
 import math
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import final
@@ -23,6 +22,7 @@ from torch import Tensor
 from ganlib.errors import DamagedError, DataError
 from ganlib.files import write_bytes
 from ganlib.metrics.features import FeatureExtractor, area_mean, sha256_of
+from ganlib.metrics.fetch import cache_folder
 
 ARCHITECTURE, VERSION = "ganlib-learned-patches", 1
 MAX_SIDE = 64
@@ -140,12 +140,12 @@ def learn_cached(
 ) -> LearnedPatches:
     """The same as :func:`learn`, kept in a cache folder under the SHA-256 of pictures and seed.
 
-    `folder` defaults to ``encoders`` in ``GANLIB_HOME``, or in ``~/.cache/ganlib``. What cannot be read or written there
+    `folder` defaults to ``encoders`` in :func:`ganlib.metrics.fetch.cache_folder`. What cannot be read or written there
     is learned anew: a cache never stops an evaluation.
     """
     content = hashlib.sha256(f"learned patches {VERSION} {seed} {tuple(items.shape)} {torch.__version__}".encode())
     content.update(items.contiguous().numpy().tobytes())
-    folder = folder or Path(os.environ.get("GANLIB_HOME") or Path.home() / ".cache" / "ganlib") / "encoders"
+    folder = folder or cache_folder() / "encoders"
     path = folder / f"{content.hexdigest()[:32]}.safetensors"
     try:
         return from_bytes(path.read_bytes(), str(path))
@@ -197,9 +197,7 @@ def _patches(items: Tensor, rng: torch.Generator) -> Float[Tensor, "patches valu
     return (patches - patches.mean(1, keepdim=True)) / deviation_of(patches.var(1, keepdim=True, correction=0))
 
 
-def _spherical_kmeans(
-    points: Float[Tensor, "n d"], count: int, rng: torch.Generator
-) -> Float[Tensor, "count d"]:
+def _spherical_kmeans(points: Float[Tensor, "n d"], count: int, rng: torch.Generator) -> Float[Tensor, "count d"]:
     """Unit directions; each moves to the sum of the points that lie along it, either way, weighted by how far."""
     directions = F.normalize(points[torch.randperm(len(points), generator=rng)[:count]], dim=1)
     for _ in range(KMEANS_ROUNDS):

@@ -1,7 +1,6 @@
 """Extractors by name, for the command line and for saved protocols."""
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -28,7 +27,7 @@ NAMES = (
 def named(
     name: str | Path,
     *,
-    channels: Literal[1, 3] = 3,
+    channels: int = 3,
     side: int | None = None,
     device: torch.device | str = "cpu",
     download: bool = True,

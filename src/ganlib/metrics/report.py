@@ -77,7 +77,9 @@ def table(scores: Mapping[str, Score]) -> str:
     rows = [("score", "value", "95 % interval", "real data", "")]
     rows += [(name, *score.cells()) for name, score in scores.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def yardstick(

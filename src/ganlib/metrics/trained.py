@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ganlib.errors import DataError, UsageError
+from ganlib.metrics import encoder
 from ganlib.metrics.features import FeatureExtractor, ModuleFeatures
 from ganlib.metrics.fetch import PUBLISHED
 from ganlib.metrics.nets import cifar_resnet, dinov2, inception, mobilenet
@@ -19,8 +20,6 @@ from ganlib.metrics.prepare import IMAGENET_MEAN, IMAGENET_SCALE, Preparation, R
 from ganlib.metrics.weights import SUFFIXES, check_file, load_strictly, read_weights
 
 FILE_SUFFIXES = (*SUFFIXES, ".onnx")
-ENCODER = "ganlib-encoder"
-"""What the metadata of a safetensors file says under ``architecture`` where ganlib trained the network itself."""
 
 ACCEPTED = "Inception-v3 of the FID, DINOv2 ViT-S/14 and ViT-B/14, MobileNet-v1, CIFAR ResNets; export others to .onnx"
 
@@ -76,9 +75,8 @@ def from_file(
     if path.suffix.lower() == ".onnx":
         return OnnxFeatures(path, output_name=layer, side=side, resize=resize or "clean")
     weights = read_weights(path, known_pickles={published.sha256 for published in PUBLISHED})
-    if weights.metadata.get("architecture") == ENCODER:
-        # Here belongs the reader of encoders that ganlib has trained and written.
-        raise DataError(f"{path} holds an encoder trained by ganlib, which this version cannot open")
+    if weights.metadata.get("architecture") == encoder.ARCHITECTURE:
+        return encoder.from_bytes(path.read_bytes(), str(path))
     # DINOv2 was trained with masked patches; no evaluation reads their token.
     tensors = {name: tensor for name, tensor in weights.tensors.items() if name != "mask_token"}
     with torch.device("meta"):
