@@ -133,6 +133,7 @@ def test_a_constant_column_says_nothing() -> None:
     features, labels = normal(100, 2, 1), classes(100, 2, 2)
     features[:, 0] += 3 * labels
     test, test_labels = normal(100, 2, 3), classes(100, 2, 4)
+    test[:, 0] += 3 * test_labels
     plain = classification_accuracy(features, labels, test, test_labels)
     constant = 5 + 1e-13 * normal(100, 1, 5)  # but for the rounding of the network that made it
     wide = classification_accuracy(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ganlib.errors import DataError, UsageError
 from ganlib.metrics.diversity import (
+    LLOYD_STEPS,
     Support,
     _cells,
     _settled,
@@ -54,7 +55,7 @@ def test_vendi_is_the_entropy_of_the_kernel_matrix(num_items: int, width: int) -
 def test_cells_are_those_of_another_k_means_from_the_same_start(rng: torch.Generator) -> None:
     items = normal(400, 3, 1)
     start = _spread_out(items, 9, rng)
-    theirs: Any = KMeans(9, init=start.numpy(), n_init=1, max_iter=100, tol=0)  # pyright: ignore
+    theirs: Any = KMeans(9, init=start.numpy(), n_init=1, max_iter=LLOYD_STEPS, tol=0)  # pyright: ignore
     theirs.fit(items.numpy())
     ours = _settled(items, start)
     assert ours.numpy() == pytest.approx(theirs.cluster_centers_, abs=1e-9)
@@ -73,22 +74,35 @@ def test_a_cell_left_empty_is_given_the_farthest_item() -> None:
     assert sorted(_settled(items, torch.tensor([[5.4], [5000.0]]).double())[:, 0].tolist()) == [5.5, 15]
 
 
+def two_points(first: int, second: int) -> Tensor:
+    return torch.tensor([0.0, 100.0]).double().repeat_interleave(torch.tensor([first, second]))[:, None]
+
+
 def test_planted_shares_give_the_z_of_the_formula(rng: torch.Generator) -> None:
-    """Two far points: 60 and 40 of 100 reals, 30 and 170 of 200 fakes."""
-    real = torch.tensor([0.0, 100.0]).double().repeat_interleave(torch.tensor([60, 40]))[:, None]
-    fake = torch.tensor([0.0, 100.0]).double().repeat_interleave(torch.tensor([30, 170]))[:, None]
-    found = different_cells(real, fake, num_cells=2, rng=rng)
-    pooled = 90 / 300
-    z = (0.15 - 0.6) / math.sqrt(pooled * (1 - pooled) * (1 / 100 + 1 / 200))
+    """Two far points: 600 and 400 of 1000 reals, half of which are counted; 30 and 170 of 200 fakes."""
+    found = different_cells(two_points(600, 400), two_points(30, 170), num_cells=2, rng=rng)
     first = int(found.real_cells[0])
+    share = found.real_shares[first].item()
+    assert share * 500 == pytest.approx(round(share * 500)) and 0.5 < share < 0.7
+    pooled = (share * 500 + 30) / 700
+    z = (0.15 - share) / math.sqrt(pooled * (1 - pooled) * (1 / 500 + 1 / 200))
     assert found.z[first].item() == pytest.approx(z) and found.z[1 - first].item() == pytest.approx(-z)
-    assert found.share == 1
-    assert (found.real_shares[first], found.fake_shares[first]) == pytest.approx((0.6, 0.15))
-    assert (found.fake_cells == first).sum() == 30
-    # Significant at 5 %, not at 0.1 %: |z| is 2.29.
-    some = torch.tensor([0.0, 100.0]).double().repeat_interleave(torch.tensor([92, 108]))[:, None]
-    assert different_cells(real, some, num_cells=2, rng=rng).share == 1
-    assert different_cells(real, some, num_cells=2, significance=0.001, rng=rng).share == 0
+    assert found.share == 1 and found.differs.all()
+    assert found.fake_shares[first].item() == pytest.approx(0.15)
+    assert (found.fake_cells == first).sum() == 30 and (found.real_cells == first).sum() == 600
+
+
+def test_the_significance_is_that_of_the_test_of_one_cell() -> None:
+    """Two points as likely in both: each seed is a test of its own."""
+    for significance in (0.05, 0.3):
+        shares = []
+        for seed in range(200):
+            rng = torch.Generator().manual_seed(seed)
+            drawn = 100.0 * torch.randint(2, (400, 1), generator=rng).double()
+            other = 100.0 * torch.randint(2, (400, 1), generator=rng).double()
+            found = different_cells(drawn, other, num_cells=2, significance=significance, rng=rng)
+            shares.append(found.share)
+        assert abs(sum(shares) / 200 - significance) < 3.5 * math.sqrt(significance / 200)
 
 
 def test_missed_and_repeated_clusters_differ_and_fresh_items_do_not() -> None:
@@ -106,12 +120,15 @@ def test_missed_and_repeated_clusters_differ_and_fresh_items_do_not() -> None:
     assert torch.equal(again.real_cells, fresh.real_cells) and again.share == fresh.share
 
 
-def test_cells_of_one_distribution_differ_as_often_as_chance() -> None:
-    shares = [
-        different_cells(normal(2000, 2, i), normal(2000, 2, 100 + i), num_cells=20, rng=torch.Generator()).share
-        for i in range(30)
-    ]
-    assert 0.02 < sum(shares) / 30 < 0.1
+@pytest.mark.parametrize("width", [2, 256])
+def test_cells_of_one_distribution_differ_as_often_as_chance(width: int) -> None:
+    """Also of many features, where the items that made the cells fill them unlike others."""
+    shares = []
+    for seed in range(12):
+        rng = torch.Generator().manual_seed(seed)
+        real, fake = normal(800, width, seed), normal(800, width, 100 + seed)
+        shares.append(different_cells(real, fake, num_cells=20, rng=rng).share)
+    assert 0.01 < sum(shares) / 12 < 0.1
 
 
 def test_duplicates_are_the_planted_ones() -> None:
@@ -165,8 +182,10 @@ def test_impossible_questions_are_refused(rng: torch.Generator) -> None:
         vendi_score(torch.tensor([[1.0, 0], [0, 1], [0, 0]]))
     with pytest.raises(DataError, match="30 fake items; this score needs at least 50"):
         different_cells(normal(60, 2, 1), normal(30, 2, 2), num_cells=10, rng=rng)
+    with pytest.raises(DataError, match="90 real items; this score needs at least 100"):
+        different_cells(normal(90, 2, 1), normal(60, 2, 2), num_cells=10, rng=rng)
     with pytest.raises(DataError, match="3 different real items for 10 cells"):
-        different_cells(normal(3, 2, 1).repeat(20, 1), normal(60, 2, 2), num_cells=10, rng=rng)
+        different_cells(normal(3, 2, 1).repeat(40, 1), normal(60, 2, 2), num_cells=10, rng=rng)
     with pytest.raises(UsageError, match="num_cells=1"):
         different_cells(normal(60, 2, 1), normal(60, 2, 2), num_cells=1, rng=rng)
     with pytest.raises(UsageError, match="colliding_pairs=2"):

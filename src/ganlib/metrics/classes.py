@@ -131,9 +131,9 @@ def classification_accuracy(
     """Train on synthetic items, test on real ones: of use is a generator whose classes teach what the real ones are.
 
     Ravuri & Vinyals 2019, arXiv:1905.10887, there with a deep network on images; here multinomial logistic regression
-    on features, standardised by the synthetic ones: it minimises ``mean cross-entropy + penalty/2 ‖W‖²``, by L-BFGS to
-    the minimum, so that nothing is drawn. Wilson's interval, for the draw of the test items alone. Compare with the
-    same number of real training items. DataError for unusable features or labels.
+    on features, standardised by the synthetic ones: it minimises ``mean cross-entropy + penalty/2 ‖W‖²``, by 200
+    steps of L-BFGS at most, so that nothing is drawn. Wilson's interval, for the draw of the test items alone. Compare
+    with the same number of real training items. DataError for unusable features or labels.
     """
     if not penalty > 0:
         raise UsageError(f"penalty={penalty}: accepted is a number above 0, such as 1e-3")
@@ -180,7 +180,7 @@ def _fitted(
         weight = features.new_zeros(features.shape[1], num_classes, requires_grad=True)
         bias = features.new_zeros(num_classes, requires_grad=True)
         optimiser = torch.optim.LBFGS(
-            [weight, bias], max_iter=500, history_size=20, tolerance_grad=1e-7, line_search_fn="strong_wolfe"
+            [weight, bias], max_iter=200, history_size=20, tolerance_grad=1e-7, line_search_fn="strong_wolfe"
         )
 
         def loss() -> Tensor:
