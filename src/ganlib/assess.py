@@ -79,7 +79,7 @@ def drawn(judged: Model, num_items: int, seed: int, truncation: float | None) ->
 
 
 def training_data(folder: Path) -> tuple[Data | None, str]:
-    """The data that a run was trained on, read again from where they were; None, and why, where they are not the same."""
+    """The data that a run was trained on, read again from where they were; or None, and why they cannot be."""
     run = Run.read(folder)
     try:
         facts, about = run.read_facts("recipe.json"), run.read_facts("data.json")

@@ -132,7 +132,7 @@ def _sample_parser() -> ArgumentParser:
 def _evaluate_parser() -> ArgumentParser:
     parser = ArgumentParser(
         allow_abbrev=False,
-        description="Five questions about samples: good, covered, copied, private, recognisable? Writes a page and JSON.",
+        description="Five questions about samples: good, covered, copied, private, recognisable? Writes a page.",
     )
     parser.add_argument(
         "samples", type=str, help="a run folder or a .gan file, or samples: a folder or .npz of any program"

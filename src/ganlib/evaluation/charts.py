@@ -13,7 +13,7 @@ Curve = tuple[Sequence[float], Sequence[float]]
 
 
 def reach_chart(points: Mapping[str, tuple[Score, Score]]) -> str:
-    """Recall over precision, coverage over density's cap: samples and real data, with their intervals, in a unit square."""
+    """Recall over precision, of samples and of real data, with their intervals, in a unit square."""
     drawn = [_axes("precision: samples among real items", "recall: real items among samples", (0, 1), (0, 1))]
     for (name, (across, up)), colour in zip(points.items(), SERIES, strict=False):
         if across.value is None or up.value is None:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from ganlib.evaluation.material import Material, Part
-from ganlib.evaluation.result import Answer
+from ganlib.evaluation.result import Answer, Verdict
 from ganlib.evaluation.verdicts import Limits, compared, ratio_verdict, share_verdict, too_few, worst
 from ganlib.metrics.diversity import (
     DifferentCells,
@@ -21,7 +21,7 @@ from ganlib.metrics.intervals import wilson
 from ganlib.metrics.report import MIN_ITEMS, Score
 from ganlib.metrics.scores import Neighbourhood
 
-MAX_REGIONS, MIN_REGIONS, ITEMS_A_REGION = 50, 5, 20
+MAX_REGIONS, MIN_REGIONS, ITEMS_A_REGION = 50, 5, 40
 SURE = 3.0
 """A region counts as missed or overdrawn where its share differs by so many standard errors, and by a factor of 2."""
 
@@ -79,7 +79,7 @@ def covered(
         needed = too_few(MIN_ITEMS, len(fake), "samples, and twice as many held-out items")
         return Answer("NOT MEASURED", "Too few items.", {"coverage": needed})
     scores = _shares(material, *near)
-    verdicts = {
+    verdicts: dict[str, Verdict] = {
         name: ratio_verdict(score, limits.coverage_warn, limits.coverage_fail) for name, score in scores.items()
     }
     scores |= _of_regions(material, found)
@@ -143,7 +143,7 @@ def _repeats(material: Material, fake: Part, fresh: Part, copies: Tensor | None)
     }
 
 
-def _reason(verdict: str, names: list[str], scores: dict[str, Score]) -> str:
+def _reason(verdict: Verdict, names: list[str], scores: dict[str, Score]) -> str:
     if verdict == "PASS":
         return "What is in the real data is drawn as well."
     told = []

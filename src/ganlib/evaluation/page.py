@@ -131,9 +131,9 @@ def _of_copies(evaluation: Evaluation) -> str:
         for number, distance in enumerate(shown.neighbour_distances)
     )
     return (
-        '<h3>The closest pairs: a sample, and below it the nearest training item</h3><p class="small">The number is their '
-        "distance over that of a copy: at 1 and less they are closer than all but one in a thousand held-out items is "
-        f'to any training item.</p><div class="strip">{pairs}</div>'
+        "<h3>The closest pairs: a sample, and below it the nearest training item</h3>"
+        '<p class="small">The number is their distance over that of a copy: at 1 and less they are closer than '
+        f'all but one in a thousand held-out items is to any training item.</p><div class="strip">{pairs}</div>'
     )
 
 
@@ -177,7 +177,7 @@ def _protocol(evaluation: Evaluation) -> str:
         for name, value in evaluation.protocol.items()
     )
     return (
-        '<section><h2>How it was measured</h2><p>Figures compare only with figures of the same protocol. "Real data" is what '
-        "as many fresh real items score in the place of the samples.</p>"
+        "<section><h2>How it was measured</h2><p>Figures compare only with figures of the same protocol. "
+        '"Real data" is what as many fresh real items score in the place of the samples.</p>'
         f'<div class="scroll"><table><tbody>{rows}</tbody></table></div></section>'
     )

@@ -41,32 +41,25 @@ def recognisable(material: Material, found: Regions | None, limits: Limits) -> A
     )
     area, verdict = scores["detector_auc"], recognised_verdict(scores["detector_auc"], limits)
     if area.low is not None and area.low <= NOTHING_FOUND:
-        reason = (
-            "A detector finds nothing that tells samples from real items; to make them known as generated, mark them."
-        )
+        reason = "A detector finds nothing that tells samples from real items: only a mark would make them known."
+        return Answer(verdict, reason, scores)
+    scope = "It knows this generator alone."
+    if verdict == "WARN":
+        reason = f"A detector tells some samples from real items, not all (area {area.value:.2f}). {scope}"
         return Answer(verdict, reason, scores)
     weak = []
-    if verdict == "PASS" and material.fake.data.spec.kind == "image":
+    if material.fake.data.spec.kind == "image":
         for name, change in (("compressed", compressed), ("halved", halved)):
             ours, real = (
                 detector(_features(material, part, rows, change))
                 for part, rows in ((material.fake, tried[0]), (material.fresh, tried[1]))
             )
             scores |= _scores(f"detector_{name}", ours, real, note)
-            if (
-                recognised_verdict(scores[f"detector_{name}_auc"], limits) != "PASS"
-                or (scores[f"detector_{name}_auc"].value or 0) < limits.recognised
-            ):
+            if (scores[f"detector_{name}_auc"].value or 0.0) < limits.recognised:
                 weak.append(name)
-    scope = "It knows this generator alone."
-    if verdict == "WARN":
-        return Answer(
-            "WARN", f"A detector tells some samples from real items, not all (area {area.value:.2f}). {scope}", scores
-        )
-    after = f", but no longer when they are {' or '.join(weak)}" if weak else ""
-    return Answer(
-        "WARN" if weak else "PASS", f"A detector recognises samples (area {area.value:.3f}){after}. {scope}", scores
-    )
+    after = f", but not when they are {' or '.join(weak)}" if weak else ""
+    reason = f"A detector recognises samples (area {area.value:.3f}){after}. {scope}"
+    return Answer("WARN" if weak else "PASS", reason, scores)
 
 
 def _chosen(

@@ -6,6 +6,7 @@ Representations with K-means". On CIFAR-10 a linear classifier on it is right mo
 network that was trained five times as long (``docs/decisions.md``).
 """
 
+import contextlib
 import hashlib
 import math
 from dataclasses import dataclass, fields
@@ -151,10 +152,8 @@ def learn_cached(
         return from_bytes(path.read_bytes(), str(path))
     except (OSError, DamagedError):
         learned = learn(items, seed=seed)
-    try:
+    with contextlib.suppress(OSError):
         write_bytes(path, learned.to_bytes())
-    except OSError:
-        pass
     return learned
 
 

@@ -190,7 +190,7 @@ def _check_images(items: Tensor, *, min_side: int) -> None:
 def area_mean(
     items: Float[Tensor, "batch channels height width"], max_side: int
 ) -> Float[Tensor, "batch channels rows columns"]:
-    """Images averaged down so that neither side is over `max_side`; a box filter, exact for sizes that do not divide."""
+    """Images averaged down so that neither side is over `max_side`: a box filter, exact for any sizes."""
     height, width = (min(size, max_side) for size in items.shape[2:])
     if (height, width) == tuple(items.shape[2:]):
         return items

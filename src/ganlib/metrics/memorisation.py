@@ -1,7 +1,7 @@
 """Did the generator copy? Distances from its samples to the training items, beside those of items it never saw.
 
-Every function takes distances to the nearest training item (:func:`ganlib.metrics.neighbours.nearest`), so that the search is
-made once. A number alone says nothing: what held-out real items score is the measure of it.
+Every function takes distances to the nearest training item (:func:`ganlib.metrics.neighbours.nearest`), so that the
+search is made once. A number alone says nothing: what held-out real items score is the measure of it.
 """
 
 import math
@@ -121,6 +121,6 @@ def _excess(share: float, by_chance: float) -> float:
 def _distances(given: Tensor, name: str, min_items: int) -> Float[Tensor, " n"]:
     if given.ndim != 1 or len(given) < min_items or not given.isfinite().all():
         raise DataError(
-            f"{name} distances of shape {tuple(given.shape)}; accepted is one row of at least {min_items} finite numbers"
+            f"{name} distances of shape {tuple(given.shape)}; accepted is one row of {min_items} or more finite numbers"
         )
     return given.detach().double()
