@@ -27,7 +27,7 @@ class Limits:
     found_warn: float = 0.02  # share of members found while accusing 1 % of the others
     found_fail: float = 0.05
     recognised: float = 0.95  # area under the detector's curve
-    unlike_everything: float = 0.25  # precision, as a ratio, below which coverage cannot be judged
+    unlike_everything: float = 0.5  # precision, as a ratio, below which coverage cannot be judged
 
 
 def worst(verdicts: Mapping[str, Verdict]) -> tuple[Verdict, list[str]]:
