@@ -1,5 +1,6 @@
 """Evaluating a model, or files that any program wrote: from paths and models to the data that are compared."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,8 @@ def training_data(folder: Path) -> tuple[Data | None, str]:
     try:
         facts, about = run.read_facts("recipe.json"), run.read_facts("data.json")
         _, setting, _ = model.from_json(facts, str(folder))
-        data = load(about["source"], size=setting.size)
+        source = re.sub(r"\[[^\]]*\]$", "", about["source"])  # of an .npz the source names the array too
+        data = load(source, size=setting.size)
         if data.fingerprint()["sha256"] != about["sha256"]:
             return (
                 None,

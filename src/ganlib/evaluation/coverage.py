@@ -139,7 +139,7 @@ def _repeats(material: Material, fake: Part, fresh: Part, copies: Tensor | None)
     size = support_size(colliding_pairs(ours, found.threshold), len(ours))
     return {
         "duplicates": Score(found.share, interval.low, interval.high, real.share, note),
-        "support": Score(size.estimate, size.low, size.high, note=str(size)),
+        "support": Score(size.estimate or size.low, size.low, size.high, note="" if size.estimate else "at least"),
     }
 
 
