@@ -14,7 +14,7 @@ from torch import Tensor
 from ganlib import __version__, model, recipes
 from ganlib.data import Data, decode, load
 from ganlib.errors import DataError, NotFittedError, UsageError
-from ganlib.fitting import CHECKPOINT_SECONDS, Session, exhausted, extractor_for, fit
+from ganlib.fitting import exhausted, extractor_for, fit
 from ganlib.metrics.features import FeatureExtractor, features, quantise
 from ganlib.metrics.report import Yardstick, yardstick
 from ganlib.model import Model
@@ -24,6 +24,7 @@ from ganlib.penalties import item_logits
 from ganlib.progress import Style, say, shown
 from ganlib.recipe import Recipe
 from ganlib.sampling import CHUNK_ITEMS, Sampler, slerp
+from ganlib.session import CHECKPOINT_SECONDS, Session
 from ganlib.stopping import stop_wishes
 from ganlib.training.run import Run
 from ganlib.training.runtime import Precision, Runtime, choose_device, choose_precision
@@ -290,6 +291,7 @@ class GAN:
                 patient=request.pace.items is None and request.pace.seconds is None,
                 checkpoint_seconds=request.checkpoint_seconds,
                 records=request.run.records() if request.run is not None else [],
+                events=request.run.events() if request.run is not None else [],
             )
             ended = session.patient and exhausted(session.records)
             if ended or request.pace.finished(state.items_seen, state.total_items):
