@@ -110,9 +110,7 @@ def plant(seed: int, place: str) -> Planted:
     return Planted(step, place, value, expected, None, 0, True)
 
 
-def _spoil(
-    state: State, loss: Spoilt, batch: Batch, place: str, value: float, rng: torch.Generator
-) -> tuple[str, str]:
+def _spoil(state: State, loss: Spoilt, batch: Batch, place: str, value: float, rng: torch.Generator) -> tuple[str, str]:
     """Plant the value; what should be said of it."""
     turn, _, what = place.partition(" ")
     if place == "input":

@@ -14,7 +14,20 @@ RANKS = [
     {"__init__", "core", "errors", "files", "recipe"},
     {"losses", "penalties", "networks", "data", "metrics", "training"},
     {"tasks"},
-    {"recipes", "sampling", "stopping", "pace", "session", "saving", "fitting", "diagnosis", "progress", "model", "opening", "gan"},
+    {
+        "recipes",
+        "sampling",
+        "stopping",
+        "pace",
+        "session",
+        "saving",
+        "fitting",
+        "diagnosis",
+        "progress",
+        "model",
+        "opening",
+        "gan",
+    },
     {"cli", "doors", "__main__"},
 ]
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganlib import __version__, model, recipes
+from ganlib import __version__, diagnosis, model, recipes
 from ganlib.data import Data, decode, load
+from ganlib.diagnosis import Diagnosis
 from ganlib.errors import DataError, NotFittedError, UsageError
 from ganlib.fitting import exhausted, extractor_for, fit
 from ganlib.metrics.features import FeatureExtractor, features, quantise
@@ -264,6 +265,15 @@ class GAN:
         gan.model_ = loaded
         return gan
 
+    def diagnose(self) -> Diagnosis:
+        """What is wrong with the training, in plain words, and what to change; of a loaded run, what its folder says.
+
+        Raises :class:`ganlib.errors.UsageError` for a model from a ``.gan`` file, which knows nothing of its training.
+        """
+        if "history_" in self.__dict__:
+            return diagnosis.of_training(self.history_, self.events_)
+        return diagnosis.of_run(self.model_.folder)
+
     def __getattr__(self, name: str) -> Any:
         if name == "model_":
             raise NotFittedError("this GAN has no model yet: call fit, or GAN.load")
@@ -295,6 +305,7 @@ class GAN:
             )
             ended = session.patient and exhausted(session.records)
             if ended or request.pace.finished(state.items_seen, state.total_items):
+                session.note("finished", "", {})
                 say(f"already trained on {state.items_seen:,} items; give a larger budget to go on", style)
             else:
                 for _ in shown(fit(session), style, prepared.recipe.name):
@@ -322,7 +333,7 @@ class GAN:
             prepared.label_share,
             prepared.facts,
         )
-        self.history_ = session.records
+        self.history_, self.events_ = session.records, session.events
         self.data_ = prepared.train
 
     def _class_numbers(self, labels: object) -> Tensor | None:

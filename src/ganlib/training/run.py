@@ -173,6 +173,16 @@ class Run:
         """What went wrong, in order. Raises :class:`DamagedError`."""
         return self._read_lines(EVENTS)
 
+    def holder(self) -> str | None:
+        """Which process trains it now; None where none does, also where one died and left its name."""
+        if not (self.folder / HOLDER).exists():
+            return None
+        try:
+            with FileLock(self.folder / LOCK, timeout=0):
+                return None
+        except (Timeout, OSError, NotImplementedError):
+            return _holder(self.folder)
+
     def check_space(self, bytes_needed: int) -> None:
         """Refuse to start where a few checkpoints of `bytes_needed` would not fit. Raises :class:`WriteError`."""
         free = free_bytes(self.folder)
