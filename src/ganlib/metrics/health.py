@@ -16,6 +16,7 @@ IN_A_ROW = 2  # looks that must agree
 PERSISTENT = 6  # looks that must agree where the training has never been better: it may only be young
 
 DUPLICATES = 0.3  # Thresholds, found on the digits and 25 Gaussians with seeds from 100 up.
+BARE = 0.05  # coverage of a generator that does not resemble the data at all
 LEAST_SPREAD, MOST_SPREAD = 0.05, 5.0
 SHARE_OF_BEST = 0.1  # recall and coverage below this share of their best have fallen
 WORTH_FALLING = 0.3  # from where they can fall
@@ -139,7 +140,7 @@ def _bad(name: str, history: Sequence[Signs]) -> bool:
     last = history[-1]
     match name:
         case "duplicates":
-            return last.duplicates >= DUPLICATES
+            return last.duplicates >= DUPLICATES and not _improving(history)
         case "narrow":
             return last.spread <= LEAST_SPREAD
         case "wide":
@@ -158,6 +159,14 @@ def _nearest(points: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
     """The distance of each point to its nearest neighbour. Not by a matrix product, whose rounding hides copies."""
     distances = torch.cdist(points.double(), points.double(), compute_mode="donot_use_mm_for_euclid_dist")
     return distances.fill_diagonal_(math.inf).amin(1)
+
+
+def _improving(history: Sequence[Signs]) -> bool:
+    """True where the samples cover something, and come nearer to the data than ever: a young training draws one item
+    of each class before it draws several."""
+    distances = [look.distance for look in history if look.distance is not None]
+    nearer = len(distances) < 2 or distances[-1] < min(distances[:-1])
+    return history[-1].coverage > BARE and nearer
 
 
 def _fallen(shares: Sequence[float]) -> bool:
