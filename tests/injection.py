@@ -1,10 +1,11 @@
-"""Values that are not finite, planted in a step of a tiny training at a known place."""
+"""Faults planted in a training at a known place: values that are not finite, and a generator that dies."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganlib.core import AdversarialLoss, Batch, Objective, OptimiserSettings, Plan, constant
 from ganlib.losses import RelativisticPairing
@@ -155,3 +156,40 @@ def _copied(state: State) -> dict[str, dict[str, Tensor]]:
         name: {key: weight.detach().clone() for key, weight in network.named_parameters()}
         for name, network in networks.items()
     }
+
+
+class Mortal(nn.Module):
+    """A generator whose samples are `num_points` points once its buffer says so; a copy and a checkpoint hold that."""
+
+    dead: Tensor
+
+    def __init__(self, alive: nn.Module, num_points: int) -> None:
+        super().__init__()
+        self.alive, self.num_points = alive, num_points
+        self.register_buffer("dead", torch.tensor(0))
+
+    def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
+        if self.dead:
+            latent = latent[torch.arange(len(latent)) % self.num_points % len(latent)]
+            labels = None if labels is None else torch.zeros_like(labels)
+        return self.alive(latent, labels)
+
+
+@dataclass(frozen=True)
+class Dying(Generate):
+    """Its generator dies at the given calls of draw."""
+
+    deaths: Callable[[int], bool] = lambda call: False
+    calls: list[int] = field(default_factory=lambda: [0])
+    made: list[Any] = field(default_factory=list)
+
+    def networks(self) -> tuple[nn.Module, nn.Module]:
+        pair = super().networks()
+        self.made[:] = [*self.made, pair[0]][:1]  # a later one is only copied from
+        return pair
+
+    def draw(self, batch: Batch, rng: torch.Generator) -> Batch:
+        self.calls[0] += 1
+        if self.deaths(self.calls[0]):
+            self.made[0].dead.fill_(1)
+        return super().draw(batch, rng)

@@ -1,15 +1,14 @@
 """The signs of health by closed forms, what is made of them, and planted collapses in short trainings."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from ganlib import GAN
-from ganlib.core import Action, Batch, Health, Plan
+from ganlib.core import Action, Health, Plan
 from ganlib.errors import DivergedError
 from ganlib.metrics import health
 from ganlib.metrics.health import Signs, duplicate_share, findings, ill, logit_gap, signs_in, spread_ratio
@@ -18,6 +17,7 @@ from ganlib.recipes.dcgan import dcgan
 from ganlib.recipes.gan import gan
 from ganlib.recipes.r3 import r3
 from ganlib.tasks.generate import Generate
+from injection import Dying, Mortal
 
 STEP = 32
 
@@ -109,43 +109,6 @@ def test_signs_are_read_back_from_a_log():
     record = {"items": 5, "score": 1.0, "health/duplicates": 0.1, "health/spread": 2, "health/recall": 0.0}
     whole = {**record, "health/coverage": 0.5, "health/distance": 0.7}
     assert signs_in([{"items": 1, "x": 2.0}, record, whole]) == [Signs(5, 0.1, 2.0, 0.0, 0.5, distance=0.7)]
-
-
-class Mortal(nn.Module):
-    """A generator whose samples are `num_points` points once its buffer says so; a copy and a checkpoint hold that."""
-
-    dead: Tensor
-
-    def __init__(self, alive: nn.Module, num_points: int) -> None:
-        super().__init__()
-        self.alive, self.num_points = alive, num_points
-        self.register_buffer("dead", torch.tensor(0))
-
-    def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
-        if self.dead:
-            latent = latent[torch.arange(len(latent)) % self.num_points % len(latent)]
-            labels = None if labels is None else torch.zeros_like(labels)
-        return self.alive(latent, labels)
-
-
-@dataclass(frozen=True)
-class Dying(Generate):
-    """Its generator dies at the given calls of draw."""
-
-    deaths: Callable[[int], bool] = lambda call: False
-    calls: list[int] = field(default_factory=lambda: [0])
-    made: list[Any] = field(default_factory=list)
-
-    def networks(self) -> tuple[nn.Module, nn.Module]:
-        pair = super().networks()
-        self.made[:] = [*self.made, pair[0]][:1]  # a later one is only copied from
-        return pair
-
-    def draw(self, batch: Batch, rng: torch.Generator) -> Batch:
-        self.calls[0] += 1
-        if self.deaths(self.calls[0]):
-            self.made[0].dead.fill_(1)
-        return super().draw(batch, rng)
 
 
 def dying(num_points: int, deaths: Callable[[int], bool], action: Action = "rollback") -> Recipe:
