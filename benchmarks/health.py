@@ -10,9 +10,9 @@ same step, by its name, before an update. `collapses`: known-bad settings on the
 A run has truly collapsed where, through a tenth of it, 500 samples fall into less than a third of the cells that real
 items fall into, of 50 by k-means on pixels, or lie more than twice as far from the training items as those from each
 other (medians). That is looked at a hundred times a run. The delay is a share of the run, counted from there.
-`healthy`: alarms in runs of the default recipes. Nothing is done about an alarm here, so that each run is what its setting makes of it. `cost`: the time of a
-step of r3 on vectors with the checks over that without, in alternation. One thread each; progress on standard error.
-The thresholds were chosen on seeds from 100 up.
+`healthy`: alarms in runs of the default recipes. Nothing is done about an alarm here, so that each run is what its
+setting makes of it. `cost`: the time of a step of r3 on vectors with the checks over that without, in alternation. One
+thread each; progress on standard error. The thresholds were chosen on seeds from 100 up.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def dying(plan: Plan, seed: int, items: int) -> Plan:
     """From a step on between a fifth and four fifths of the run, the generator draws no more than eight points."""
     task, share = plan.task, 0.2 + 0.6 * np.random.default_rng(seed).random()
     assert isinstance(task, Generate)
-    mortal, at = (lambda: Mortal(task.make_generator(), 8)), int(share * items / plan.batch_items)
+    mortal, at = (lambda: Mortal(task.make_generator(), 8, task.latent_width)), int(share * items / plan.batch_items)
     spoilt = Dying(mortal, task.make_discriminator, task.latent_width, lambda call: call >= at)
     return dataclasses.replace(plan, task=spoilt)
 

@@ -162,15 +162,17 @@ class Mortal(nn.Module):
     """A generator whose samples are `num_points` points once its buffer says so; a copy and a checkpoint hold that."""
 
     dead: Tensor
+    points: Tensor
 
-    def __init__(self, alive: nn.Module, num_points: int) -> None:
+    def __init__(self, alive: nn.Module, num_points: int, latent: int) -> None:
         super().__init__()
-        self.alive, self.num_points = alive, num_points
+        self.alive = alive
         self.register_buffer("dead", torch.tensor(0))
+        self.register_buffer("points", torch.randn(num_points, latent))
 
     def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
         if self.dead:
-            latent = latent[torch.arange(len(latent)) % self.num_points % len(latent)]
+            latent = self.points[torch.arange(len(latent)) % len(self.points)]
             labels = None if labels is None else torch.zeros_like(labels)
         return self.alive(latent, labels)
 

@@ -14,7 +14,7 @@ from ganlib.recipes.r3 import r3
 from ganlib.training import checkpoint
 from ganlib.training.run import Run
 
-COLLAPSED = {"health/duplicates": 1.0, "health/spread": 0.4, "health/recall": 0.0, "health/coverage": 0.1}
+COLLAPSED = {"health/duplicates": 1.0, "health/spread": 0.4, "health/recall": 0.5, "health/coverage": 0.1}
 HEALTHY = {"health/duplicates": 0.0, "health/spread": 0.9, "health/recall": 0.5, "health/coverage": 0.9}
 
 
@@ -62,7 +62,7 @@ def test_taking_up_a_finished_run_leaves_it_finished(run: Path, capsys: pytest.C
 def test_a_collapse_in_the_log_is_named_with_its_number(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Run.open(run) as opened:
         for items, signs in ((641, HEALTHY), (642, COLLAPSED), (643, COLLAPSED)):
-            opened.log({"items": items, **signs})
+            opened.log({"items": items, **signs, "health/distance": 0.01 * items - 6.31})
     status, told = doctor(run, capsys)
     assert status == 1 and kinds(told) == ["collapse"]
     finding = told["findings"][0]

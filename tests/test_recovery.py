@@ -67,7 +67,7 @@ class Nth:
         return self.calls in self.numbers
 
 
-def fitted(recipe: Recipe, steps: int = 40, run: Path | None = None) -> tuple[GAN, list[dict]]:
+def fitted(recipe: Recipe, steps: int = 50, run: Path | None = None) -> tuple[GAN, list[dict]]:
     gan = GAN(recipe, seed=1, device="cpu").fit("digits", items=steps * STEP, run=run, progress="none")
     assert gan.events_[-1]["event"] == "finished"
     return gan, gan.events_[:-1]
@@ -78,7 +78,7 @@ def test_a_bad_step_is_left_out_and_the_training_goes_on():
     assert [(event["event"], event["kind"], event["name"], event["items"]) for event in events] == [
         ("skipped", "input", "latent", 9 * STEP)
     ]
-    assert gan.history_[-1]["items"] == 40 * STEP
+    assert gan.history_[-1]["items"] == 50 * STEP
     assert all(torch.isfinite(value).all() for value in gan.model_.generator.state_dict().values())
 
 
@@ -88,7 +88,7 @@ def test_three_bad_steps_in_a_row_lead_back_to_the_last_healthy_look():
     # Looks are at every second step; the last before the ninth step had ended was after the eighth.
     assert (events[-1]["items"], events[-1]["to_items"], events[-1]["rate_factor"]) == (11 * STEP, 8 * STEP, 0.5)
     items = [record["items"] for record in gan.history_]
-    assert items == sorted(items) and len(set(items)) == 20 and items[-1] == 40 * STEP
+    assert items == sorted(items) and len(set(items)) == 25 and items[-1] == 50 * STEP
 
 
 def test_two_bad_steps_with_a_good_one_between_lead_nowhere():
@@ -160,7 +160,7 @@ def test_a_run_that_is_stopped_around_rollbacks_ends_in_the_bits_of_one_that_is_
         for _ in range(20):
             try:
                 gan = GAN(recipe, seed=SEED).fit(
-                    "digits", items=40 * STEP, run=run, progress="none", checkpoint_seconds=0.0
+                    "digits", items=50 * STEP, run=run, progress="none", checkpoint_seconds=0.0
                 )
             except Crash:
                 continue

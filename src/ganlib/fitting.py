@@ -24,7 +24,7 @@ from ganlib.training.loop import train
 
 LOG_STEPS = 50
 PATIENCE_LOOKS = 4
-LOOKS = 20  # of a run at least, where it can afford them
+LOOKS = 25  # of a run at least, where it can afford them: two that agree are within a tenth of it
 SCORE_ITEMS = 1000
 HEALTH_ITEMS = 500  # of these, for what compares all with all
 GAP_ITEMS = 512
