@@ -94,6 +94,8 @@ def test_a_young_training_may_draw_one_item_of_each_class_while_it_improves():
     assert [found.sign for found in findings(looks(*young, young[-1], young[-1]))] == ["duplicates"]
     bare = [replace(look, coverage=0.04) for look in young[:2]]
     assert [found.sign for found in findings(looks(*bare))] == ["duplicates"]
+    few = [replace(bare[0], duplicates=share, distance=d) for d in (0.9, 1.1) for share in (0.09, 0.11, 0.31)]
+    assert [ill(looks(young[0], look)) for look in few] == [False, False, True, False, True, True]
     unknown = replace(young[0], distance=None)
     assert findings(looks(unknown, unknown, unknown)) == []
 
@@ -102,6 +104,7 @@ def test_a_young_training_may_be_narrow_for_a_while():
     young = replace(GOOD, spread=0.03, coverage=0.0, recall=0.0)
     assert findings(looks(*[young] * 5)) == []
     assert [found.sign for found in findings(looks(*[young] * 6))] == ["narrow"]
+    assert findings(looks(*[replace(young, distance=1 / n) for n in range(1, 9)])) == []  # and while it improves
     assert findings([]) == []
 
 
@@ -133,17 +136,17 @@ def events_of(recipe: Recipe, steps: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("num_points", [1, 8])
 def test_a_generator_that_dies_is_noticed_within_two_looks(num_points: int):
-    events = events_of(dying(num_points, lambda call: call == 121, "note"), 250)
+    events = events_of(dying(num_points, lambda call: call == 61, "note"), 100)
     kinds = [event["kind"] for event in events]
     assert kinds[0] == "collapse" and len(set(kinds)) == len(kinds)  # once each, not at every look
-    assert 120 * STEP < events[0]["items"] <= 140 * STEP  # a look every tenth step
+    assert 60 * STEP < events[0]["items"] <= 68 * STEP  # a look every fourth step
 
 
 def test_a_collapse_leads_back_to_the_last_healthy_look_twice_and_is_then_noted():
-    once = events_of(dying(8, lambda call: call == 121), 250)
+    once = events_of(dying(8, lambda call: call == 61), 100)
     assert [event["event"] for event in once] == ["rollback"]
-    assert (once[0]["to_items"], once[0]["rate_factor"]) == (120 * STEP, 0.5)
-    always = events_of(dying(8, lambda call: call > 120), 250)
+    assert (once[0]["to_items"], once[0]["rate_factor"]) == (60 * STEP, 0.5)
+    always = events_of(dying(8, lambda call: call > 60), 100)
     assert [(event["event"], event["kind"]) for event in always] == [
         ("rollback", "collapse"),
         ("rollback", "collapse"),
@@ -153,7 +156,7 @@ def test_a_collapse_leads_back_to_the_last_healthy_look_twice_and_is_then_noted(
 
 def test_a_recipe_may_stop_at_a_collapse():
     with pytest.raises(DivergedError, match="collapse since item"):
-        events_of(dying(1, lambda call: call > 120, "stop"), 250)
+        events_of(dying(1, lambda call: call > 60, "stop"), 100)
 
 
 def rate_times_50(setting: Setting) -> Plan:
@@ -162,13 +165,13 @@ def rate_times_50(setting: Setting) -> Plan:
 
 
 def test_a_rate_fifty_times_too_high_is_noticed():
-    events = events_of(Recipe(rate_times_50, {}), 400)
+    events = events_of(Recipe(rate_times_50, {}), 200)
     assert "collapse" in [event["kind"] for event in events]
 
 
 @pytest.mark.parametrize("recipe", [gan(), dcgan(width=32), r3()], ids=lambda recipe: recipe.name)
 def test_a_healthy_short_training_is_not_alarmed(recipe: Recipe):
-    trained = GAN(recipe, seed=100, device="cpu").fit("digits", items=8_000, progress="none")
+    trained = GAN(recipe, seed=100, device="cpu").fit("digits", items=3_200, progress="none")
     assert trained.events_ == [{"items": trained.events_[0]["items"], "event": "finished", "text": ""}]
     assert trained.diagnose().healthy and len(signs_in(trained.history_)) == 25
 

@@ -84,7 +84,8 @@ def _stretch(session: Session) -> Generator[Progress, None, bool]:
             if again:
                 yield _progress(session, terms, score, notices)
                 return True
-        if due or time.monotonic() - session.saved_at > session.checkpoint_seconds:
+        old = time.monotonic() - session.saved_at > session.checkpoint_seconds
+        if due or (old and session.run is not None):
             save(session)
         yield _progress(session, terms, score, notices)
         if (

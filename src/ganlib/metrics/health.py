@@ -16,7 +16,8 @@ IN_A_ROW = 2  # looks that must agree
 PERSISTENT = 6  # looks that must agree where the training has never been better: it may only be young
 
 DUPLICATES = 0.3  # Thresholds, found on the digits and 25 Gaussians with seeds from 100 up.
-BARE = 0.05  # coverage of a generator that does not resemble the data at all
+BARE = 0.05  # coverage of a generator that does not resemble the data at all, or not yet
+BARE_DUPLICATES = 0.1  # where such a one comes no nearer to them
 LEAST_SPREAD, MOST_SPREAD = 0.05, 5.0
 SHARE_OF_BEST = 0.1  # recall and coverage below this share of their best have fallen
 WORTH_FALLING = 0.3  # from where they can fall
@@ -105,7 +106,7 @@ def findings(history: Sequence[Signs]) -> list[Finding]:
         run = 0
         while run < len(history) and _bad(name, history[: len(history) - run]):
             run += 1
-        needed = PERSISTENT if name in _YOUNG and run == len(history) else IN_A_ROW
+        needed = PERSISTENT if _always(name, history) else IN_A_ROW
         if run >= needed and _SIGNS[name] not in found:
             found[_SIGNS[name]] = _worded(name, history, history[-run].items)
     return list(found.values())
@@ -132,7 +133,12 @@ _SIGNS: dict[str, Literal["collapse", "divergence", "overfitting"]] = {
     "wide": "divergence",
     "logit_gap": "overfitting",
 }
-_YOUNG = ("narrow", "wide")
+
+
+def _always(name: str, history: Sequence[Signs]) -> bool:
+    """Whether the spread was never better than it is now said to be: the training may only be young."""
+    narrow, wide = (look.spread <= LEAST_SPREAD for look in history), (look.spread >= MOST_SPREAD for look in history)
+    return (name == "narrow" and all(narrow)) or (name == "wide" and all(wide))
 
 
 def _bad(name: str, history: Sequence[Signs]) -> bool:
@@ -140,9 +146,9 @@ def _bad(name: str, history: Sequence[Signs]) -> bool:
     last = history[-1]
     match name:
         case "duplicates":
-            return last.duplicates >= DUPLICATES and not _improving(history)
+            return last.duplicates >= _most_duplicates(history)
         case "narrow":
-            return last.spread <= LEAST_SPREAD
+            return last.spread <= LEAST_SPREAD and not _nearer(history, unknown=False)
         case "wide":
             return last.spread >= MOST_SPREAD
         case "coverage":
@@ -161,12 +167,21 @@ def _nearest(points: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
     return distances.fill_diagonal_(math.inf).amin(1)
 
 
-def _improving(history: Sequence[Signs]) -> bool:
-    """True where the samples cover something, and come nearer to the data than ever: a young training draws one item
-    of each class before it draws several."""
+def _most_duplicates(history: Sequence[Signs]) -> float:
+    """From which share on duplicates are a bad sign; a young training draws one item of each class before several.
+
+    So more are allowed while the samples come nearer to the data, and any share while they cover some of it too.
+    """
+    nearer = _nearer(history, unknown=True)
+    if history[-1].coverage > BARE:
+        return math.inf if nearer else DUPLICATES
+    return DUPLICATES if nearer else BARE_DUPLICATES
+
+
+def _nearer(history: Sequence[Signs], *, unknown: bool) -> bool:
+    """Whether the samples are nearer to the data than ever before."""
     distances = [look.distance for look in history if look.distance is not None]
-    nearer = len(distances) < 2 or distances[-1] < min(distances[:-1])
-    return history[-1].coverage > BARE and nearer
+    return distances[-1] < min(distances[:-1]) if len(distances) > 1 else unknown
 
 
 def _fallen(shares: Sequence[float]) -> bool:
@@ -184,7 +199,11 @@ def _worded(name: str, history: Sequence[Signs], since_items: int) -> Finding:
     last, kind = history[-1], _SIGNS[name]
     best_coverage, best_recall = max(look.coverage for look in history), max(look.recall for look in history)
     value, threshold, text = {
-        "duplicates": (last.duplicates, DUPLICATES, "{:.0%} of the samples are copies of each other (limit {:.0%})"),
+        "duplicates": (
+            last.duplicates,
+            _most_duplicates(history),
+            "{:.0%} of the samples are copies of each other (limit {:.0%})",
+        ),
         "narrow": (last.spread, LEAST_SPREAD, "samples vary {:.1%} as much as the data (limit {:.0%})"),
         "coverage": (last.coverage, SHARE_OF_BEST * best_coverage, "samples cover {:.1%} of the data (limit {:.1%})"),
         "recall": (last.recall, SHARE_OF_BEST * best_recall, "samples reach {:.1%} of the data (limit {:.1%})"),
