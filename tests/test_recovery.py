@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ganlib import GAN, saving
-from ganlib.core import Batch, Health, Plan
+from ganlib.core import Batch, Health, Plan, Spec
 from ganlib.errors import DivergedError
 from ganlib.recipe import Recipe, Setting
 from ganlib.recipes import r3 as module
@@ -17,7 +17,9 @@ from ganlib.recipes.r3 import r3
 from ganlib.tasks.generate import Generate
 from ganlib.training import checkpoint
 from ganlib.training.run import Run
-from ganlib.training.state import restore
+from ganlib.training.runtime import Runtime
+from ganlib.training.state import create, restore
+from ganlib.training.step import set_rates
 
 STEP = 32
 SEED = 0  # of a run with a rollback or more, and with an end
@@ -186,3 +188,15 @@ def test_a_run_that_is_stopped_around_rollbacks_ends_in_the_bits_of_one_that_is_
     crashes += [5, 13, 14, 22, 37]
     stopped = lives(tmp_path / "stopped")
     assert [name for name in whole if whole[name] != stopped[name]] == []
+
+
+def test_the_factor_lowers_both_rates():
+    plan = r3(network="mlp", width=4).plan(Setting(Spec("image", (1, 4, 4)), 100, "cpu"))
+    state = create(plan, Runtime(), 0, 1000)
+    assert state.discriminator_optimiser is not None
+    rates = []
+    for state.rate_factor in (1.0, 0.25):
+        set_rates(state, plan)
+        optimisers = (state.generator_optimiser, state.discriminator_optimiser)
+        rates.append([optimiser.param_groups[0]["lr"] for optimiser in optimisers])
+    assert rates[1] == [0.25 * rate for rate in rates[0]]
