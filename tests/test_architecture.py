@@ -14,7 +14,21 @@ RANKS = [
     {"__init__", "core", "errors", "files", "recipe"},
     {"losses", "penalties", "networks", "data", "metrics", "training"},
     {"tasks", "evaluation"},
-    {"recipes", "sampling", "stopping", "pace", "fitting", "progress", "model", "opening", "gan", "assess"},
+    {
+        "recipes",
+        "sampling",
+        "stopping",
+        "pace",
+        "session",
+        "saving",
+        "fitting",
+        "diagnosis",
+        "progress",
+        "model",
+        "opening",
+        "assess",
+        "gan",
+    },
     {"cli", "doors", "__main__"},
 ]
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}

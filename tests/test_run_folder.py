@@ -239,12 +239,12 @@ def test_a_resumed_log_is_bit_identical(tmp_path: Path) -> None:
     with Run.open(tmp_path / "stopped") as run:
         assert run.records() == records[:6], "a reader sees no torn line"
         run.log(records[6])  # opens the log, which must not go on in the file that is replaced
-        run.truncate_log(40)
+        run.rewind(40)
         assert path.read_bytes() == b"".join((tmp_path / "whole" / "metrics.jsonl").read_bytes().splitlines(True)[:4])
         for record in records[4:]:
             run.log(record)
         run.sync_log()
-        run.truncate_log(80)
+        run.rewind(80)
     assert path.read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
     assert len((tmp_path / "stopped" / "timing.jsonl").read_text().splitlines()) == 6
 
@@ -268,7 +268,7 @@ def test_a_bad_line_within_the_log_is_named(tmp_path: Path, line: bytes) -> None
         with (tmp_path / "metrics.jsonl").open("ab") as file:
             file.write(line + b"\n")
         run.log({"items": 2})
-        for reading in (run.records, lambda: run.truncate_log(5)):
+        for reading in (run.records, lambda: run.rewind(5)):
             with pytest.raises(DamagedError, match=r"metrics\.jsonl, line 2 ") as caught:
                 reading()
             assert_one_line(caught.value)
@@ -301,7 +301,7 @@ def test_tensorboard_has_the_scalars_of_both_lives(tmp_path: Path) -> None:
     for steps in ((10, 20, 30), (20, 30)):  # killed after 30, resumed from 10
         with Run.open(tmp_path) as run:
             assert not (tmp_path / "tensorboard").exists() or steps[0] == 20, "made before anything was logged"
-            run.truncate_log(steps[0] - 1)
+            run.rewind(steps[0] - 1)
             for items in steps:
                 run.log({"items": items, "loss": items + len(steps) / 10, "score": None})
     events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))

@@ -1,4 +1,4 @@
-"""The command line: fit, sample, evaluate, show, recipes. Nothing heavy is imported before a command runs."""
+"""The command line: fit, sample, evaluate, show, doctor, recipes. Nothing heavy is imported before a command runs."""
 
 import contextlib
 import functools
@@ -65,6 +65,7 @@ def make_parser(given: Sequence[str]) -> tuple[ArgumentParser, dict[str, Any]]:
             "answer five questions about a run, or about the samples of any program",
         ),
         "show": (_show_parser(), run_show, "say where a run is, and draw its pictures"),
+        "doctor": (_doctor_parser(), run_doctor, "say what is wrong with a run, and what to change"),
         "recipes": (_recipes_parser(), run_recipes, "list the recipes, with what each is and its paper"),
     }
     for name, (subparser, _, help_line) in makers.items():
@@ -173,6 +174,15 @@ def _show_parser() -> ArgumentParser:
     return parser
 
 
+def _doctor_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        allow_abbrev=False, description="What is wrong with a run, and what to change. Exits with 0 if healthy, else 1."
+    )
+    parser.add_argument("run", type=str, help="a run folder, also one that is being trained")
+    parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
+    return parser
+
+
 def _recipes_parser() -> ArgumentParser:
     parser = ArgumentParser(allow_abbrev=False, description="One line for each recipe: name, what it is, paper.")
     parser.add_argument("--json", action="store_true", help="JSON on standard output")
@@ -231,6 +241,14 @@ def run_show(options: Namespace) -> None:
         return
     for name, value in told.items():
         print(f"{name:12} {value}")
+
+
+def run_doctor(options: Namespace) -> None:
+    from ganlib.diagnosis import of_run
+
+    told = of_run(options.run)
+    print(told.to_json() if options.json else told)
+    sys.exit(0 if told.healthy else 1)
 
 
 def run_recipes(options: Namespace) -> None:

@@ -203,6 +203,25 @@ class OptimiserSettings:
     weight_decay: float = 0.0
 
 
+Action = Literal["note", "rollback", "stop"]
+"""Say it and go on; return to the last healthy checkpoint with other randomness and lower rates; end the training."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a training does about values that are not finite, and about a collapse or divergence of its samples.
+
+    A step with such a value is left out in any case. A rollback follows `skips` of them in a row, or a hurt weight.
+    """
+
+    nonfinite: Action = "rollback"
+    collapse: Action = "rollback"
+    skips: int = 3
+    rollbacks: int = 3  # because of values that are not finite; where they are used up, the training stops
+    collapse_rollbacks: int = 2  # where they are used up, the training goes on with a note
+    rate_factor: float = 0.5  # of both learning rates, at each rollback
+
+
 @dataclass(frozen=True)
 class Plan:
     """All that one training needs besides data and device: a recipe made concrete for a setting."""
@@ -218,5 +237,6 @@ class Plan:
     accumulate: int = 1  # micro-batches that make one batch
     reuse_fakes: bool = True  # the generator's turn judges the fakes of the discriminator's turn again
     mixed_precision: bool = True  # False where eight bits of a number would be too few, as in vectors
+    health: Health = field(default_factory=Health)
     joint_verdicts: bool = False  # one pass over real and fake together; right only where no layer mixes items
     notes: Mapping[str, Any] = field(default_factory=dict)  # what the recipe chose, for people to read

@@ -2,58 +2,35 @@
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ganlib.core import Plan
 from ganlib.data import Data, decode, pictures
 from ganlib.data.show import grid, save_png, scatter
 from ganlib.errors import DivergedError
 from ganlib.metrics.features import FeatureExtractor, Pixels, RandomConvolutions, VectorFeatures, features, quantise
-from ganlib.metrics.scores import frechet_distance
-from ganlib.pace import Pace
-from ganlib.sampling import Sampler
-from ganlib.stopping import StopWish
-from ganlib.training import checkpoint
+from ganlib.metrics.health import PREFIX, duplicate_share, findings, logit_gap, signs_in, spread_ratio
+from ganlib.metrics.scores import frechet_distance, neighbourhood
+from ganlib.penalties import item_logits
+from ganlib.saving import last_healthy, roll_back, save
+from ganlib.session import Session
+from ganlib.training.guard import NonFinite, Trouble
 from ganlib.training.loop import train
-from ganlib.training.run import Run
-from ganlib.training.runtime import Runtime
-from ganlib.training.state import State, to_facts, to_tensors
 
 LOG_STEPS = 50
 PATIENCE_LOOKS = 4
+LOOKS = 25  # of a run at least, where it can afford them: two that agree are within a tenth of it
 SCORE_ITEMS = 1000
+HEALTH_ITEMS = 500  # of these, for what compares all with all
+GAP_ITEMS = 512
+NEIGHBOURS = 5
 PLOT_SECONDS = 60.0
 GRID_ITEMS = 64
-CHECKPOINT_SECONDS = 60.0
-
-
-@dataclass
-class Session:
-    """What one call of fit works with."""
-
-    plan: Plan
-    state: State
-    data: Data
-    validation: Data | None
-    runtime: Runtime
-    seed: int
-    pace: Pace
-    sampler: Sampler
-    run: Run | None
-    stop: StopWish
-    patient: bool = False  # stop when the validation score no longer improves
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-    records: list[dict[str, Any]] = field(default_factory=list)
-    real_features: Tensor | None = None
-    saved_items: int = -1
-    saved_at: float = field(default_factory=time.monotonic)
-    plotted_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True)
@@ -66,26 +43,51 @@ class Progress:
     items_per_second: float | None
     terms: dict[str, float] | None = None
     score: float | None = None
+    notices: tuple[str, ...] = ()  # what went wrong in this step or look, and what was done
 
 
 def fit(session: Session) -> Iterator[Progress]:
-    """Train until the budget is used, the score no longer improves, or a signal asks for an end; then look and save."""
-    state, plan, pace = session.state, session.plan, session.pace
-    step_items = plan.batch_items * plan.discriminator_steps
-    batches = session.data.batches(step_items, session.seed, state.items_seen)
-    pace.begin(state.items_seen)
+    """Train until the budget is used, the score no longer improves, or a signal asks for an end; then look and save.
+
+    What goes wrong on the way is met as the plan's :class:`ganlib.core.Health` says.
+    """
+    session.pace.begin(session.state.items_seen)
+    again = True
+    while again:
+        try:
+            again = yield from _stretch(session)
+        except NonFinite as error:
+            yield _progress(session, notices=(overcome(session, error.trouble),))
+            again = not (session.pace.over() or session.stop.signal)
+    if session.stop.signal is None:
+        session.note("finished", "", {})
+    if session.run is not None:
+        session.run.plot()
+
+
+def _stretch(session: Session) -> Generator[Progress, None, bool]:
+    """Train until the end, or until a rollback; True after a rollback."""
+    state, pace = session.state, session.pace
+    batches = session.data.batches(session.step_items, session.dice, state.items_seen)
     looked = state.items_seen
-    for report in train(state, plan, batches, session.runtime, session.seed):
+    for report in train(state, session.plan, batches, session.runtime, session.dice):
         state.total_items = pace.total_items(report.items_seen, state.total_items)
         over = pace.over()
-        due = over or (look_due(report.items_seen, step_items, state.total_items) and pace.affords_look())
-        terms = log(session) if due or report.items_seen // step_items % LOG_STEPS == 0 else None
+        due = over or (look_due(report.items_seen, session.step_items, state.total_items) and pace.affords_look())
+        terms = log(session) if due or report.items_seen // session.step_items % LOG_STEPS == 0 else None
         score = None
+        notices: tuple[str, ...] = ()
         if due:
             score, looked = look(session), report.items_seen
-        if score is not None or time.monotonic() - session.saved_at > session.checkpoint_seconds:
+            ended = over or pace.over() or report.items_seen >= state.total_items
+            notices, again = watch(session, may_go_back=not ended)
+            if again:
+                yield _progress(session, terms, score, notices)
+                return True
+        old = time.monotonic() - session.saved_at > session.checkpoint_seconds
+        if due or (old and session.run is not None):
             save(session)
-        yield Progress(report.items_seen, state.total_items, pace.spent(), pace.speed(report.items_seen), terms, score)
+        yield _progress(session, terms, score, notices)
         if (
             over
             or pace.over()
@@ -95,14 +97,88 @@ def fit(session: Session) -> Iterator[Progress]:
             break
     if session.stop.signal is None and looked < state.items_seen:
         look(session)
+        notices, _ = watch(session, may_go_back=False)
+        if notices:
+            yield _progress(session, notices=notices)
     save(session)
-    if session.run is not None:
-        session.run.plot()
+    return False
+
+
+def _progress(
+    session: Session,
+    terms: dict[str, float] | None = None,
+    score: float | None = None,
+    notices: tuple[str, ...] = (),
+) -> Progress:
+    state, pace = session.state, session.pace
+    return Progress(
+        state.items_seen, state.total_items, pace.spent(), pace.speed(state.items_seen), terms, score, notices
+    )
+
+
+def overcome(session: Session, trouble: Trouble) -> str:
+    """Leave the step out, or go back, as the plan says; what was done. Raises :class:`DivergedError` for an end."""
+    state, health = session.state, session.plan.health
+    state.skipped += 1
+    numbers = {"kind": trouble.kind, "name": trouble.name, "value": trouble.value}
+    patience = health.nonfinite == "note" or state.skipped < health.skips
+    if health.nonfinite != "stop" and not trouble.lasting and patience:
+        told = session.note("skipped", f"{trouble}; the step is left out", numbers)
+        state.items_seen += session.step_items
+        return told
+    if health.nonfinite == "rollback" and state.rollbacks < health.rollbacks:
+        return go_back(session, str(trouble), numbers, nonfinite=True)
+    tried = f" after {state.rollbacks} rollbacks" * (state.rollbacks > 0)
+    stays = f"; the last good checkpoint in {session.run.folder} stays" if session.run is not None else ""
+    session.note("stopped", str(trouble), numbers)
+    raise DivergedError(
+        f"{trouble}{tried}{stays}. Train again with a lower learning rate or a larger penalty, or look for extreme "
+        "values in the data"
+    )
+
+
+def watch(session: Session, *, may_go_back: bool) -> tuple[tuple[str, ...], bool]:
+    """Note what the looks so far say is wrong, each kind once, and go back where the plan says so; whether it did.
+
+    Raises :class:`DivergedError` where the plan says stop.
+    """
+    health, told = session.plan.health, []
+    said = {event["kind"] for event in session.events if event["event"] == "finding"}
+    for finding in findings(signs_in(session.records)):
+        ill = finding.kind != "overfitting"
+        text = f"{finding.kind} since item {finding.since_items:,}: {finding.text}"
+        numbers = {"kind": finding.kind, "sign": finding.sign, "value": finding.value, "threshold": finding.threshold}
+        if (
+            ill
+            and health.collapse == "rollback"
+            and may_go_back
+            and session.state.collapses < health.collapse_rollbacks
+        ):
+            return (go_back(session, text, numbers, nonfinite=False),), True
+        if finding.kind not in said:
+            told.append(session.note("finding", f"{text}; {finding.advice}", numbers))
+        if ill and health.collapse == "stop":
+            save(session)
+            raise DivergedError(f"{text}; {finding.advice}")
+    return tuple(told), False
+
+
+def go_back(session: Session, reason: str, numbers: dict[str, float | int | str], *, nonfinite: bool) -> str:
+    """Roll back to the last healthy look, and say so. The place to raise an augmentation too, once plans have one."""
+    target, factor = last_healthy(session), session.state.rate_factor * session.plan.health.rate_factor
+    items = 0 if target is None else int(target.facts["items_seen"])
+    told = session.note(
+        "rollback",
+        f"{reason}; back to item {items:,}, with other randomness and the learning rates times {factor:g}",
+        {**numbers, "to_items": items, "rate_factor": factor},
+    )
+    roll_back(session, target, nonfinite=nonfinite)
+    return told
 
 
 def look_due(items_seen: int, step_items: int, total_items: int) -> bool:
     """True at each look: a function of the items alone, so that a resumed run looks at the same places."""
-    num_looks = min(50, max(10, total_items // 100_000))
+    num_looks = min(50, max(LOOKS, total_items // 100_000))
     return items_seen * num_looks // total_items > (items_seen - step_items) * num_looks // total_items
 
 
@@ -113,20 +189,13 @@ def exhausted(records: list[dict[str, Any]]) -> bool:
 
 
 def log(session: Session) -> dict[str, float]:
-    """Write the mean terms since the last time. Raises :class:`DivergedError` naming the first that is not finite."""
+    """Write the mean terms since the last time."""
     terms = session.state.mean.take()
     record = {"items": session.state.items_seen, **terms}
     session.records.append(record)
     if session.run is not None:
         session.run.log(record)
         session.run.log_time({"items": session.state.items_seen, "seconds": round(session.pace.spent(), 3)})
-    bad = next((name for name, value in terms.items() if not math.isfinite(value)), None)
-    if bad is not None:
-        where = f"; the last good checkpoint in {session.run.folder} stays" if session.run is not None else ""
-        raise DivergedError(
-            f"{bad} became {terms[bad]} by item {session.state.items_seen:,}{where}. "
-            "Train again with a lower learning rate or a larger penalty, or look for extreme values in the data"
-        )
     return terms
 
 
@@ -134,9 +203,11 @@ def look(session: Session) -> float | None:
     """Refresh the averaged batch statistics, score samples against the validation items, draw the grid and the plot."""
     start = time.monotonic()
     refresh_statistics(session)
-    score = validation_score(session)
-    if score is not None:
-        record = {"items": session.state.items_seen, "score": score}
+    real, fake = real_features(session), fake_features(session)
+    score = validation_score(session, fake)
+    signs = measured_signs(session, real, fake, score)
+    if score is not None or signs:
+        record = {"items": session.state.items_seen, **({} if score is None else {"score": score}), **signs}
         session.records.append(record)
         if session.run is not None:
             session.run.log(record)
@@ -201,43 +272,64 @@ def extractor_for(data: Data) -> FeatureExtractor:
     return RandomConvolutions(channels_in=channels) if min(height, width) >= 16 else Pixels(None)
 
 
-def validation_score(session: Session) -> float | None:
-    """The Fréchet distance of samples to the validation items, None without any. Lower is better; not an FID."""
-    if session.validation is None:
-        return None
-    count = min(SCORE_ITEMS, len(session.validation))  # one number for the whole run: the distance depends on it
-    extractor = extractor_for(session.data)
+def score_items(session: Session) -> int:
+    """How many items a look draws: one number for the whole run, since the Fréchet distance depends on it."""
+    return min(SCORE_ITEMS, len(session.validation or session.data))
+
+
+def real_features(session: Session) -> Tensor:
+    """The features of the items that samples are compared with: held-out ones, of the training where there are none."""
     if session.real_features is None:
-        chosen = np.linspace(0, len(session.validation) - 1, count).astype(np.int64)
-        parts = (session.validation.batch(part)["real"] for part in np.array_split(chosen, math.ceil(count / 64)))
-        session.real_features = features(extractor, parts)
+        reference, count = session.validation or session.data, score_items(session)
+        chosen = np.linspace(0, len(reference) - 1, count).astype(np.int64)
+        parts = (reference.batch(part)["real"] for part in np.array_split(chosen, math.ceil(count / 64)))
+        session.real_features = features(extractor_for(session.data), parts)
+    return session.real_features
+
+
+def fake_features(session: Session) -> Tensor:
+    """The features of as many samples, of latents that stay the same."""
     image = session.data.spec.kind == "image"
-    made = (quantise(part) if image else part for part, _ in session.sampler.stream(count, seed=session.seed + 1))
-    fake = features(extractor, made)
-    return frechet_distance(session.real_features, fake) if bool(torch.isfinite(fake).all()) else None
+    drawn = session.sampler.stream(score_items(session), seed=session.seed + 1)
+    return features(extractor_for(session.data), (quantise(part) if image else part for part, _ in drawn))
 
 
-def save(session: Session) -> None:
-    """Write a checkpoint, unless this state is saved already. Raises :class:`DivergedError` for weights not finite."""
-    state, run = session.state, session.run
-    if run is None or session.saved_items == state.items_seen:
-        return
-    start = time.monotonic()
-    tensors = to_tensors(state)
-    for group, members in tensors.items():
-        for name, tensor in members.items():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise DivergedError(
-                    f"{group}.{name} is not finite at item {state.items_seen:,}; nothing was saved, and the last "
-                    f"good checkpoint in {run.folder} stays. Train again with a lower learning rate"
-                )
-    scores = [record for record in session.records if record.get("score") is not None]
-    score = scores[-1]["score"] if scores and scores[-1]["items"] == state.items_seen else None
-    facts = {**to_facts(state), "score": score, "seconds": round(session.pace.spent(), 3)}
-    run.log_time({"items": state.items_seen, "seconds": round(session.pace.spent(), 3)})
-    run.sync_log()
-    checkpoint.save(run.checkpoints / checkpoint.name(state.items_seen), tensors, facts)
-    checkpoint.prune(run.checkpoints)
-    session.saved_items, session.saved_at = state.items_seen, time.monotonic()
-    session.pace.save_seconds = time.monotonic() - start
-    session.pace.pause(session.pace.save_seconds)
+def validation_score(session: Session, fake: Tensor) -> float | None:
+    """The Fréchet distance of samples to the validation items, None without any. Lower is better; not an FID."""
+    if session.validation is None or not bool(torch.isfinite(fake).all()):
+        return None
+    return frechet_distance(real_features(session), fake)
+
+
+def measured_signs(session: Session, real: Tensor, fake: Tensor, score: float | None) -> dict[str, float]:
+    """The signs of health of the samples and, where items were held out, of the discriminator; by their log names."""
+    if len(real) <= NEIGHBOURS or not bool(torch.isfinite(fake).all()):
+        return {}
+    variance = float(real.var(0).sum())
+    stride = math.ceil(len(real) / HEALTH_ITEMS)  # items may be sorted by class
+    real, fake = real[::stride], fake[::stride]
+    found = {"duplicates": duplicate_share(real, fake), "spread": spread_ratio(real, fake)}
+    near = neighbourhood(real, fake, k=NEIGHBOURS)
+    found |= {"recall": near.recall, "coverage": near.coverage}
+    if score is not None and variance > 0:
+        found["distance"] = score / variance
+    if session.validation is not None and session.state.discriminator is not None:
+        found["logit_gap"] = logit_gap(*(_logits(session, data) for data in (session.data, session.validation)))
+    return {PREFIX + name: value for name, value in found.items()}
+
+
+@torch.no_grad()
+def _logits(session: Session, data: Data) -> Tensor:
+    """What the discriminator says of items spread over the data, 64 at a time."""
+    judge = session.state.discriminator
+    assert judge is not None
+    chosen = np.linspace(0, len(data) - 1, min(len(data), GAP_ITEMS)).astype(np.int64)
+    was_training = judge.training
+    judge.eval()
+    found = []
+    for part in np.array_split(chosen, math.ceil(len(chosen) / 64)):
+        batch = session.runtime.move(data.batch(part))
+        labels = batch.get("label") if session.sampler.label_share else None
+        found.append(item_logits(judge(batch["real"], labels)).cpu())
+    judge.train(was_training)
+    return torch.cat(found)

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganlib import model, recipes
+from ganlib import diagnosis, model, recipes
 from ganlib.assess import assess_model
 from ganlib.data import Data, decode, load
+from ganlib.diagnosis import Diagnosis
 from ganlib.errors import DataError, NotFittedError, UsageError
 from ganlib.evaluation import Evaluation, Limits
-from ganlib.fitting import CHECKPOINT_SECONDS, Session, exhausted, fit
+from ganlib.fitting import exhausted, fit
 from ganlib.metrics.features import FeatureExtractor
 from ganlib.model import Model
 from ganlib.opening import Prepared, Request, prepare
@@ -25,6 +26,7 @@ from ganlib.penalties import item_logits
 from ganlib.progress import Style, say, shown
 from ganlib.recipe import Recipe
 from ganlib.sampling import CHUNK_ITEMS, Sampler, slerp
+from ganlib.session import CHECKPOINT_SECONDS, Session
 from ganlib.stopping import stop_wishes
 from ganlib.training.run import Run
 from ganlib.training.runtime import Precision, Runtime, choose_device, choose_precision
@@ -259,6 +261,15 @@ class GAN:
         gan.model_ = loaded
         return gan
 
+    def diagnose(self) -> Diagnosis:
+        """What is wrong with the training, in plain words, and what to change; of a loaded run, what its folder says.
+
+        Raises :class:`ganlib.errors.UsageError` for a model from a ``.gan`` file, which knows nothing of its training.
+        """
+        if "history_" in self.__dict__:
+            return diagnosis.of_training(self.history_, self.events_)
+        return diagnosis.of_run(self.model_.folder)
+
     def __getattr__(self, name: str) -> Any:
         if name == "model_":
             raise NotFittedError("this GAN has no model yet: call fit, or GAN.load")
@@ -286,9 +297,11 @@ class GAN:
                 patient=request.pace.items is None and request.pace.seconds is None,
                 checkpoint_seconds=request.checkpoint_seconds,
                 records=request.run.records() if request.run is not None else [],
+                events=request.run.events() if request.run is not None else [],
             )
             ended = session.patient and exhausted(session.records)
             if ended or request.pace.finished(state.items_seen, state.total_items):
+                session.note("finished", "", {})
                 say(f"already trained on {state.items_seen:,} items; give a larger budget to go on", style)
             else:
                 for _ in shown(fit(session), style, prepared.recipe.name):
@@ -316,7 +329,7 @@ class GAN:
             prepared.label_share,
             prepared.facts,
         )
-        self.history_ = session.records
+        self.history_, self.events_ = session.records, session.events
         self.data_ = prepared.train
 
     def _class_numbers(self, labels: object) -> Tensor | None:

@@ -47,6 +47,7 @@ class Model:
     device: str
     label_share: tuple[float, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None  # of the run it was read from
     notices: tuple[str, ...] = ()  # what the user should know of how it was read
 
     @property
@@ -150,7 +151,7 @@ def from_run(folder: Path, device: str) -> Model:
     if "discriminator" in chosen.tensors:
         weights["discriminator"] = chosen.tensors["discriminator"]
     built = build(run.read_facts("recipe.json"), weights, device, str(folder))
-    return replace(built, notices=tuple(checkpoint.passed_over(skipped)))
+    return replace(built, folder=folder, notices=tuple(checkpoint.passed_over(skipped)))
 
 
 def _score_of(folder: Path) -> float | None:

@@ -130,7 +130,8 @@ def begin(
         run.check_space(2 * size_bytes)  # the optimisers' numbers come with the first step
         run.write_facts("recipe.json", {**facts, "precision": runtime.precision, "compiled": runtime.compiled})
         run.write_facts("data.json", {"source": data.source, **data.fingerprint()})
-        run.truncate_log(0)
+        run.rewind(0)
+        run.truncate_events(0)
     return Opened(plan, state, recipe, setting, facts)
 
 
@@ -168,10 +169,8 @@ def resume(run: Run, asked: Recipe | None, data: Data, runtime: Runtime, seed: i
     plan = recipe.plan(setting)
     state = create(plan, runtime, facts["seed"], plan.items)
     restore(state, saved.tensors, saved.facts)
-    run.truncate_log(state.items_seen)
-    for picture in run.samples.glob("*.png"):  # of a future that is now another
-        if picture.stem.isdigit() and int(picture.stem) > state.items_seen:
-            picture.unlink()
+    run.rewind(state.items_seen)
+    run.truncate_events(int(saved.facts.get("events", 0)))
     notices = checkpoint.passed_over(skipped)
     notices.append(f"resuming {run.folder} at item {state.items_seen:,}")
     notices += _inexact(facts, runtime)

@@ -67,6 +67,8 @@ def _as_bar(events: Iterable[Progress], title: str) -> Iterator[Progress]:
         task = bar.add_task(title, losses="", total=1)
         for event in events:
             terms, score = event.terms or terms, event.score if event.score is not None else score
+            for notice in event.notices:
+                bar.console.print(notice, markup=False, highlight=False)
             bar.update(
                 task,
                 completed=event.items_seen,
@@ -83,6 +85,8 @@ def _as_lines(events: Iterable[Progress], title: str) -> Iterator[Progress]:
     estimated = False
     for event in events:
         terms, score = event.terms or terms, event.score if event.score is not None else score
+        for notice in event.notices:
+            say(notice, "lines")
         if not estimated and event.items_per_second and time.monotonic() - started > 3:
             estimated = True
             minutes = (event.total_items - event.items_seen) / event.items_per_second / 60
@@ -98,11 +102,17 @@ def _as_lines(events: Iterable[Progress], title: str) -> Iterator[Progress]:
 
 def _as_json(events: Iterable[Progress]) -> Iterator[Progress]:
     for event in events:
-        if event.terms is not None or event.score is not None:
-            record = {"items": event.items_seen, "total_items": event.total_items, "seconds": round(event.seconds, 2)}
+        if event.terms is not None or event.score is not None or event.notices:
+            record: dict[str, object] = {
+                "items": event.items_seen,
+                "total_items": event.total_items,
+                "seconds": round(event.seconds, 2),
+            }
             record |= event.terms or {}
             if event.score is not None:
                 record["score"] = event.score
+            if event.notices:
+                record["notices"] = list(event.notices)
             try:
                 sys.stdout.write(json.dumps(record) + "\n")
                 sys.stdout.flush()

@@ -131,14 +131,32 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[tuple[Path, str]]]:
     return None, []
 
 
+def newest_healthy(root: Path) -> Checkpoint | None:
+    """The newest checkpoint that verifies and whose facts call it ``healthy``; None where there is none."""
+    for folder in reversed(listed(root)):
+        with contextlib.suppress(DamagedError, MissingError):
+            if _facts(folder).get("healthy") is True:
+                return Checkpoint(folder, *load(folder))
+    return None
+
+
+def discard_after(root: Path, items_seen: int) -> None:
+    """Delete the checkpoints of a future that is given up, the newest first. Raises :class:`WriteError`."""
+    for folder in reversed(listed(root)):
+        if int(folder.name) > items_seen:
+            with explained(folder):
+                _discard(folder)
+
+
 def passed_over(skipped: list[tuple[Path, str]]) -> list[str]:
     """What to tell the user of the damaged ones that :func:`newest` passed over."""
     return [f"{reason}; taking the one before it" for _, reason in skipped]
 
 
 def prune(root: Path, keep: int = 2) -> None:
-    """Delete all but the newest `keep` and the best: the smallest ``score`` among the facts, ties to the newest.
+    """Delete all but the newest `keep`, the newest ``healthy`` one by its facts, and that of the smallest ``score``.
 
+    Of several with one score the newest is the best.
     A visibly damaged checkpoint counts for nothing, and goes only where a good one stays. Digests of tensors are not
     checked here, which would read every byte again at every save. Raises :class:`WriteError`.
     """
@@ -146,12 +164,13 @@ def prune(root: Path, keep: int = 2) -> None:
         raise UsageError(f"keep is {keep}; at least 1 checkpoint has to stay")
     folders = listed(root)
     scores: dict[Path, float | None] = {}
+    healthy: list[Path] = []
     for folder in folders:
         with contextlib.suppress(DamagedError):
-            content = _content(folder / FACTS, _expected(folder)[FACTS])
-            score = _parsed_facts(folder / FACTS, content).get("score")
-            scores[folder] = score if isinstance(score, int | float) else None
-    kept = set(list(scores)[-keep:])
+            facts = _facts(folder)
+            scores[folder] = facts["score"] if isinstance(facts.get("score"), int | float) else None
+            healthy += [folder] if facts.get("healthy") is True else []
+    kept = set(list(scores)[-keep:] + healthy[-1:])
     scored = [(score, -int(folder.name), folder) for folder, score in scores.items() if score is not None]
     if scored:
         kept.add(min(scored)[2])
@@ -302,6 +321,11 @@ def _content(path: Path, entry: Mapping[str, Any]) -> bytes:
             f"{path} is damaged: expected SHA-256 {entry['sha256']}, found {found}; restore it or delete {path.parent}"
         )
     return content
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """The facts alone, verified; the digests of the tensors are not looked at."""
+    return _parsed_facts(folder / FACTS, _content(folder / FACTS, _expected(folder)[FACTS]))
 
 
 def _parsed_facts(path: Path, content: bytes) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ganlib.core import Batch, Plan, Terms
+from ganlib.training.guard import check_inputs
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State
 from ganlib.training.step import step
@@ -22,12 +23,15 @@ class Report:
 def train(state: State, plan: Plan, batches: Iterable[Batch], runtime: Runtime, seed: int) -> Iterator[Report]:
     """Take steps until ``state.total_items`` are seen or the batches end, and report each.
 
-    `batches` must begin at ``state.items_seen`` and hold ``batch_items`` · ``discriminator_steps`` items each.
+    `batches` must begin at ``state.items_seen`` and hold ``batch_items`` · ``discriminator_steps`` items each. Raises
+    :class:`ganlib.training.guard.NonFinite`, a :class:`ganlib.errors.DivergedError`, for values that are not finite;
+    to leave the step out, add its items to ``state.items_seen`` and begin again with the batches after it.
     """
     start = time.monotonic()
     for batch in batches:
         if state.items_seen >= state.total_items:
             return
+        check_inputs(batch, state.items_seen)  # before they are moved: a look at a GPU's memory waits for the GPU
         terms = step(state, plan, runtime.move(batch), runtime, seed)
         state.mean.add(terms)
         yield Report(state.items_seen, terms, time.monotonic() - start)

@@ -1,4 +1,4 @@
-"""The picture of a log: adversarial terms, the other terms, and the validation score, over the items seen."""
+"""The picture of a log over the items seen: adversarial terms, other terms, validation score, signs of health."""
 
 import io
 import math
@@ -20,9 +20,11 @@ def losses_png(records: Sequence[Mapping[str, float | int | None]]) -> bytes:
     """A PNG of all the numbers in `records`, well under 300 kB; no global state of pyplot is touched."""
     names = sorted({name for record in records for name in record if name != "items"})
     adversarial = [name for name in names if "adversarial" in name]
-    others = [name for name in names if name not in adversarial and name != "score"]
+    signs = [name for name in names if name.startswith("health/")]
+    others = [name for name in names if name not in adversarial and name not in signs and name != "score"]
     panels = [("Adversarial terms", adversarial), ("Penalties and other terms", others)]
     panels += [("Validation score", ["score"])] if "score" in names else []
+    panels += [("Signs of health", signs)]
     panels = [(title, members) for title, members in panels if members]
     figure = Figure(figsize=(9.0, 0.7 + 2.5 * max(len(panels), 1)), dpi=110, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)

@@ -2,6 +2,7 @@
 
 ``run.json`` marks it, ``run.lock`` keeps a second writer out, ``metrics.jsonl`` is the log of what was computed and
 ``timing.jsonl`` that of how long it took: apart, so that the first is the same bits however often the run was stopped.
+``events.jsonl`` says what went wrong and what was done.
 JSON has no numbers that are not finite; the logs write them as the strings "nan", "inf" and "-inf".
 """
 
@@ -10,7 +11,7 @@ import math
 import os
 import socket
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MARKER, LOCK, HOLDER, METRICS, TIMING = "run.json", "run.lock", "run.holder.json", "metrics.jsonl", "timing.jsonl"
+EVENTS = "events.jsonl"
 SPACE_FACTOR = 3  # the newest checkpoint, the one being written, and the best
+
+Event = Mapping[str, float | int | str | None]
+"""One line of ``events.jsonl``: ``items`` seen, the kind of ``event``, and what belongs to it."""
 
 Record = Mapping[str, float | int | None]
 """One line of a log: numbers by name. ``items`` is how many had been seen."""
@@ -135,32 +140,48 @@ class Run:
         """Append durations to ``timing.jsonl``, a history that is never shortened. Raises :class:`WriteError`."""
         self._append(TIMING, record)
 
+    def log_event(self, event: Event) -> None:
+        """Append what went wrong, or what was done about it, to ``events.jsonl``; no clock times. See :meth:`log`."""
+        self._append(EVENTS, event)
+
     def sync_log(self) -> None:
         """Make the log durable. Called before a checkpoint, no power cut leaves a log that ends short of it."""
         for name, file in self._logs.items():
             with explained(self.folder / name):
                 os.fsync(file.fileno())
 
-    def truncate_log(self, items_seen: int) -> None:
-        """Drop what was logged after `items_seen`, and a line torn by a crash; called on resuming from a checkpoint.
+    def rewind(self, items_seen: int) -> None:
+        """Drop the numbers and pictures of after `items_seen`, and a line torn by a crash: a checkpoint is taken up.
 
         The lines that stay keep their bytes. Raises :class:`DamagedError` for a bad line within, :class:`WriteError`.
         """
-        self._check_writable()
-        path = self.folder / METRICS
-        if not path.exists():
-            return
-        with explained(path):
-            self._close_logs()  # an open handle would go on writing to the file that is replaced
-        content = path.read_bytes()
-        kept = b"".join(line for line, record in _lines(path, content) if record["items"] <= items_seen)
-        if kept != content:
-            write_bytes(path, kept)
+        self._board.close()  # the next scalar hides those of the future that is given up
+        self._keep_lines(METRICS, lambda _, record: record["items"] <= items_seen)
+        for picture in self.samples.glob("*.png"):
+            if picture.stem.isdigit() and int(picture.stem) > items_seen:
+                picture.unlink()
+
+    def truncate_events(self, num_events: int) -> None:
+        """Keep so many events, those that a checkpoint knows of: the others will happen again. See :meth:`rewind`."""
+        self._keep_lines(EVENTS, lambda number, _: number < num_events)
 
     def records(self) -> list[dict[str, float | int | None]]:
         """What was logged, in order, without a last line still being written. Raises :class:`DamagedError`."""
-        path = self.folder / METRICS
-        return [record for _, record in _lines(path, path.read_bytes())] if path.exists() else []
+        return self._read_lines(METRICS)
+
+    def events(self) -> list[dict[str, Any]]:
+        """What went wrong, in order. Raises :class:`DamagedError`."""
+        return self._read_lines(EVENTS)
+
+    def holder(self) -> str | None:
+        """Which process trains it now; None where none does, also where one died and left its name."""
+        if not (self.folder / HOLDER).exists():
+            return None
+        try:
+            with FileLock(self.folder / LOCK, timeout=0):
+                return None
+        except (Timeout, OSError, NotImplementedError):
+            return _holder(self.folder)
 
     def check_space(self, bytes_needed: int) -> None:
         """Refuse to start where a few checkpoints of `bytes_needed` would not fit. Raises :class:`WriteError`."""
@@ -190,7 +211,23 @@ class Run:
         if self._lock is None or not self._lock.is_locked:
             raise UsageError(f"{self.folder} is not open for writing; use Run.open, within its with block")
 
-    def _append(self, name: str, record: Record) -> None:
+    def _read_lines(self, name: str) -> list[dict[str, Any]]:
+        path = self.folder / name
+        return [record for _, record in _lines(path, path.read_bytes())] if path.exists() else []
+
+    def _keep_lines(self, name: str, wanted: Callable[[int, dict[str, Any]], bool]) -> None:
+        self._check_writable()
+        path = self.folder / name
+        if not path.exists():
+            return
+        with explained(path):
+            self._close_logs()  # an open handle would go on writing to the file that is replaced
+        content = path.read_bytes()
+        kept = b"".join(line for n, (line, record) in enumerate(_lines(path, content)) if wanted(n, record))
+        if kept != content:
+            write_bytes(path, kept)
+
+    def _append(self, name: str, record: Mapping[str, Any]) -> None:
         self._check_writable()
         path = self.folder / name
         line = json.dumps({key: _writable(value) for key, value in record.items()}, allow_nan=False) + "\n"
@@ -297,8 +334,8 @@ def _holder(folder: Path) -> str:
         return "another process"
 
 
-def _writable(value: float | int | None) -> float | int | str | None:
-    return value if value is None or math.isfinite(value) else str(float(value))
+def _writable(value: float | int | str | None) -> float | int | str | None:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _lines(path: Path, content: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
@@ -308,7 +345,8 @@ def _lines(path: Path, content: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]
             return
         try:
             values = json.loads(line)
-            record = {key: float(value) if isinstance(value, str) else value for key, value in values.items()}
+            words = path.name == EVENTS  # elsewhere the only words are numbers that are not finite
+            record = values if words else {k: float(v) if isinstance(v, str) else v for k, v in values.items()}
             sound = isinstance(record["items"], int)
         except (ValueError, RecursionError, AttributeError, KeyError):
             sound, record = False, {}

@@ -48,11 +48,24 @@ class State:
     call_generator: Callable[..., Any]  # the same networks as training calls them: compiled where asked for
     call_discriminator: Callable[..., Any] | None
     mean: Mean = field(default_factory=Mean)
+    skipped: int = 0  # steps left out since the last one that was taken, because of a value that is not finite
+    rollbacks: int = 0  # to an earlier checkpoint because of such values; they decide the randomness from there on
+    collapses: int = 0  # the same because of a collapse or divergence
+    rate_factor: float = 1.0  # of both learning rates; a rollback lowers it
     averaged: list[tuple[Tensor, Tensor]] = field(init=False, repr=False)  # with the generator's; a copy makes its own
+    watched: list[Tensor] = field(init=False, repr=False)  # all of the three networks that must be finite
 
     def __post_init__(self) -> None:
         ours, theirs = self.average.state_dict(), self.generator.state_dict()
         self.averaged = [(average, theirs[name]) for name, average in ours.items()]
+        judges = self.discriminator.state_dict() if self.discriminator is not None else {}
+        tensors = (*theirs.values(), *judges.values(), *ours.values())
+        self.watched = [tensor for tensor in tensors if tensor.is_floating_point()]
+
+    @property
+    def networks(self) -> dict[str, nn.Module | None]:
+        """The two that are trained, in the order in which a fault of one reaches the other."""
+        return {"generator": self.generator, "discriminator": self.discriminator}
 
     def now(self, schedule: Schedule) -> float:
         """The present value of a schedule."""
@@ -121,7 +134,15 @@ def to_tensors(state: State) -> dict[str, dict[str, Tensor]]:
 
 def to_facts(state: State) -> dict[str, Any]:
     """All of the state that is not a tensor."""
-    return {"items_seen": state.items_seen, "total_items": state.total_items, "mean_counts": state.mean.counts}
+    return {
+        "items_seen": state.items_seen,
+        "total_items": state.total_items,
+        "mean_counts": state.mean.counts,
+        "skipped": state.skipped,
+        "rollbacks": state.rollbacks,
+        "collapses": state.collapses,
+        "rate_factor": state.rate_factor,
+    }
 
 
 def restore(state: State, tensors: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any]) -> None:
@@ -137,6 +158,8 @@ def restore(state: State, tensors: Mapping[str, Mapping[str, Tensor]], facts: Ma
         groups = optimiser.state_dict()["param_groups"]
         optimiser.load_state_dict({"state": numbers, "param_groups": groups})
     state.items_seen, state.total_items = int(facts["items_seen"]), int(facts["total_items"])
+    state.skipped, state.rollbacks = int(facts.get("skipped", 0)), int(facts.get("rollbacks", 0))
+    state.collapses, state.rate_factor = int(facts.get("collapses", 0)), float(facts.get("rate_factor", 1.0))
     device = next(state.generator.parameters()).device
     state.mean = Mean(
         {name: total.to(device) for name, total in tensors.get("mean", {}).items()}, dict(facts["mean_counts"])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlib.core import Batch, Judge, Pair, Plan, Terms, Verdict, WeightedPenalty
+from ganlib.training.guard import check_turn
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State
 
@@ -14,7 +15,9 @@ from ganlib.training.state import State
 def step(state: State, plan: Plan, batch: Batch, runtime: Runtime, seed: int) -> Terms:
     """Update the discriminator `discriminator_steps` times and the generator once; return all terms, detached.
 
-    The log is the loss: the terms returned are those whose weighted sum was differentiated.
+    The log is the loss: the terms returned are those whose weighted sum was differentiated. Raises
+    :class:`ganlib.training.guard.NonFinite` before an update with a number that is not finite; what a turn before it
+    updated stays, and ``items_seen`` is as it was.
     """
     terms: Terms = {}
     set_rates(state, plan)
@@ -33,6 +36,7 @@ def step(state: State, plan: Plan, batch: Batch, runtime: Runtime, seed: int) ->
     if unknown:
         raise KeyError(f"weights {sorted(unknown)} are for no term; this task has {sorted(terms)}")
     update_average(state, plan)
+    state.skipped = 0
     state.items_seen += plan.batch_items * plan.discriminator_steps
     return terms
 
@@ -49,15 +53,17 @@ def discriminator_turn(
     """One update of the discriminator. Returns the last pair too, with its graph, where `reuse` asks for it."""
     assert state.discriminator is not None and state.discriminator_optimiser is not None
     total_of_terms: Terms = {}
-    pair = None
-    for part in split(plan.task.draw(batch, rng), plan.accumulate):
+    losses, pair, drawn = [], None, plan.task.draw(batch, rng)
+    for part in split(drawn, plan.accumulate):
         with torch.set_grad_enabled(reuse), runtime.autocast(plan.mixed_precision):
             pair = plan.task.pair(state.call_generator, part)
         weights = {name: state.now(item.weight) * item.every_steps for name, item in due.items()}
         with runtime.exact(bool(due)):
             terms = discriminator_terms(state, plan, detached(pair), due, runtime, rng)
-            (weighted_sum(terms, weights | weights_now(state, plan)) / plan.accumulate).backward()
+            losses.append(weighted_sum(terms, weights | weights_now(state, plan)) / plan.accumulate)
+            losses[-1].backward()
         add_terms(total_of_terms, "discriminator", terms, plan.accumulate)
+    check_turn(state, "discriminator", drawn, losses, total_of_terms)
     state.discriminator_optimiser.step()
     state.discriminator_optimiser.zero_grad()
     with torch.no_grad():
@@ -94,14 +100,17 @@ def generator_turn(
 ) -> Terms:
     """One update of the generator, against the discriminator as it is now, whose weights are frozen meanwhile."""
     total_of_terms: Terms = {}
+    losses = []
     with frozen(state.discriminator):
         parts = [batch] if pair is not None else split(plan.task.draw(batch, rng), plan.accumulate)
         for part in parts:
             with runtime.autocast(plan.mixed_precision):
                 this = plan.task.pair(state.call_generator, part) if pair is None else pair
                 terms = generator_terms(state.call_discriminator, plan, this)
-            (weighted_sum(terms, weights_now(state, plan)) / plan.accumulate).backward()
+            losses.append(weighted_sum(terms, weights_now(state, plan)) / plan.accumulate)
+            losses[-1].backward()
             add_terms(total_of_terms, "generator", terms, plan.accumulate)
+    check_turn(state, "generator", batch, losses, total_of_terms)
     state.generator_optimiser.step()
     state.generator_optimiser.zero_grad()
     return total_of_terms
@@ -174,7 +183,8 @@ def add_terms(total: Terms, turn: str, terms: Terms, parts: int) -> None:
     """Add the terms of one micro-batch to their mean over all."""
     for name, term in terms.items():
         key = f"{turn}/{name}"
-        total[key] = total.get(key, torch.zeros_like(term.detach())) + term.detach() / parts
+        share = term.detach() / parts
+        total[key] = total[key] + share if key in total else share
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
@@ -213,7 +223,7 @@ def set_rates(state: State, plan: Plan) -> None:
     ):
         if optimiser is not None:
             for group in optimiser.param_groups:
-                group["lr"] = state.now(settings.learning_rate)
+                group["lr"] = state.rate_factor * state.now(settings.learning_rate)
                 if "betas" in group:
                     group["betas"] = (float(settings.beta1), float(state.now(settings.beta2)))
 
