@@ -23,7 +23,7 @@ from ganlib.training.guard import NonFinite, Trouble
 from ganlib.training.loop import train
 
 LOG_STEPS = 50
-PATIENCE_LOOKS = 4
+PATIENCE_LOOKS = 10
 LOOKS = 25  # of a run at least, where it can afford them: two that agree are within a tenth of it
 SCORE_ITEMS = 1000
 HEALTH_ITEMS = 500  # of these, for what compares all with all
