@@ -1,6 +1,7 @@
 """What a training does about a value that is not finite: it leaves the step out, goes back, or stops, and says so."""
 
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,6 +83,21 @@ def test_a_bad_step_is_left_out_and_the_training_goes_on():
     ]
     assert gan.history_[-1]["items"] == 50 * STEP
     assert all(torch.isfinite(value).all() for value in gan.model_.generator.state_dict().values())
+
+
+def test_a_signal_during_a_bad_step_loses_nothing(tmp_path: Path):
+    calls = []
+
+    def spoils_and_stops(seed: int) -> bool:
+        calls.append(seed)
+        if len(calls) == 10:
+            signal.raise_signal(signal.SIGINT)
+        return len(calls) == 10
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(make_recipe(spoils_and_stops, network="mlp"), run=tmp_path / "run")
+    newest, _ = checkpoint.newest(Run.read(tmp_path / "run").checkpoints)
+    assert newest is not None and newest.facts["items_seen"] == 10 * STEP
 
 
 def test_three_bad_steps_in_a_row_lead_back_to_the_last_healthy_look():

@@ -59,6 +59,7 @@ def fit(session: Session) -> Iterator[Progress]:
         except NonFinite as error:
             yield _progress(session, notices=(overcome(session, error.trouble),))
             again = not (session.pace.over() or session.stop.signal)
+    save(session)  # the step that was left out may have been the last
     if session.stop.signal is None:
         session.note("finished", "", {})
     if session.run is not None:
