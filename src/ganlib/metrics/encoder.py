@@ -120,8 +120,8 @@ def learn(items: Float[Tensor, "n channels height width"], *, seed: int) -> Lear
     flat = directions @ whitening
     side = patch_side(seen.shape[-2:])
     filters = flat.reshape(len(flat), shape[0], side, side).contiguous()
-    empty = torch.zeros(0)
-    plain = LearnedPatches(shape, filters, -(flat @ centre), torch.tensor(1.0), empty, empty)
+    none = torch.zeros(0), torch.zeros(0, 0)
+    plain = LearnedPatches(shape, filters, -(flat @ centre), torch.tensor(1.0), *none)
     raw = torch.cat([plain._raw(part) for part in items.split(250)])
     split = raw.shape[1] - 16 * shape[0]
     answers, coarse = (part.var(0).sum().sqrt() for part in (raw[:, :split], raw[:, split:]))
@@ -175,7 +175,7 @@ def small(items: Tensor) -> Tensor:
 
 def patch_side(size: tuple[int, ...]) -> int:
     """How many pixels a patch is wide, for pictures of (height, width)."""
-    return max(2, min(6, min(size) // 3))
+    return min(6, min(size) // 2)
 
 
 def stride_for(size: tuple[int, ...]) -> int:
