@@ -44,6 +44,7 @@ def test_groups_of_one_distribution_are_not_told_apart() -> None:
 
 def test_what_no_single_feature_tells_is_learned() -> None:
     """The fakes have the signs of the first two features equal, the reals do not."""
+
     def signs(seed: int, product: float) -> Tensor:
         items = normal(600, seed)
         items[:, 1] = items[:, 1].abs() * items[:, 0].sign() * product

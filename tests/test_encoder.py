@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,12 +17,20 @@ from ganlib.metrics import encoder
 from ganlib.metrics.encoder import LearnedPatches, from_bytes, learn, learn_cached
 from ganlib.metrics.neighbours import nearest
 
+SMALL = (1, 6, 7)
+
 
 def pictures(num_items: int, seed: int, shape: tuple[int, int, int] = (3, 12, 16)) -> Tensor:
     """Smooth blots of colour."""
     rng = torch.Generator().manual_seed(seed)
     coarse = torch.randn(num_items, shape[0], 4, 4, generator=rng)
     return F.interpolate(coarse, shape[1:], mode="bilinear").tanh()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer patches, where what is learned from them does not matter."""
+    monkeypatch.setattr(encoder, "NUM_PATCHES", 2000)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +52,10 @@ def raw_by_patches(made: LearnedPatches, items: Tensor) -> Tensor:
         answer = answer.sign() * (answer.abs() - encoder.SHRINKAGE).clamp(min=0)
         rows, columns = answer.shape[1], answer.shape[2]
         # A middle row, of an odd number of them, belongs to both halves.
-        halves = [slice(0, -(-rows // 2)), slice(rows // 2, rows)], [slice(0, -(-columns // 2)), slice(columns // 2, columns)]
+        halves = (
+            [slice(0, -(-rows // 2)), slice(rows // 2, rows)],
+            [slice(0, -(-columns // 2)), slice(columns // 2, columns)],
+        )
         quarters = [answer[:, up, across] for up in halves[0] for across in halves[1]]
         kept = [torch.stack([f(quarter).mean((1, 2)) for quarter in quarters], 2) for f in (lambda x: x, Tensor.abs)]
         return torch.cat([each.flatten(1) for each in kept], 1)
@@ -52,7 +64,8 @@ def raw_by_patches(made: LearnedPatches, items: Tensor) -> Tensor:
     return torch.cat([(answers(items) + answers(items.flip(3))) / 2, coarse], 1)
 
 
-@pytest.mark.parametrize("shape", [(3, 12, 16), (1, 28, 28), (1, 4, 5), (2, 40, 33)])
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("shape", [(3, 12, 16), (1, 28, 28), (1, 4, 5), (2, 20, 33)])
 def test_normalising_after_the_convolution_is_normalising_every_patch(shape: tuple[int, int, int]) -> None:
     items = pictures(120, 1, shape)
     made = learn(items, seed=0)
@@ -72,7 +85,7 @@ def test_features_are_principal_components_with_the_root_of_their_spread_and_a_m
     covariance = made.T.cov()
     assert covariance.diag().mean().item() == pytest.approx(1, abs=0.02)
     ratio = covariance.diag() / (spread.sqrt() / spread.sqrt().mean())
-    assert ratio[spread > 1e-4 * spread[0]].tolist() == pytest.approx(1.0, rel=0.05)
+    assert (ratio - 1)[spread > 1e-4 * spread[0]].abs().max() < 1e-3
     assert (covariance - covariance.diag().diag()).abs().max() < 1e-2
 
 
@@ -117,29 +130,30 @@ def test_brightness_and_colour_are_seen(learned: LearnedPatches) -> None:
 
 def test_a_nearest_neighbour_is_of_the_right_class_of_digits() -> None:
     data = load("digits")
-    items = torch.cat([data.batch(torch.arange(start, start + 400).numpy())["real"] for start in (0, 400, 800)])
-    labels = torch.from_numpy(load_labels(data))[:1200]
+    batch = data.batch(np.random.default_rng(0).permutation(len(data))[:1200])
+    items, labels = batch["real"], batch["label"]
     made = learn(items[:600], seed=0)
     found = nearest(made(items[600:]), made(items[:600]))[1][:, 0]
     assert (labels[:600][found] == labels[600:]).float().mean() > 0.85
 
 
-def test_the_same_seed_gives_the_same_digest_and_all_else_another(learned: LearnedPatches) -> None:
-    items = pictures(240, 1)
-    again = learn(items, seed=0)
-    assert again.digest() == learned.digest() and again(items[:5]).equal(learned(items[:5]))
+@pytest.mark.usefixtures("quick")
+def test_the_same_seed_gives_the_same_digest_and_all_else_another() -> None:
+    items = pictures(101, 1, SMALL)
+    plain, again = learn(items, seed=0), learn(items, seed=0)
+    assert again.digest() == plain.digest() and again(items[:5]).equal(plain(items[:5]))
     changed = items.clone()
-    changed[:, :, 5, 5] += 0.01
-    others = [learn(items, seed=1), learn(changed, seed=0), learn(items[:239], seed=0)]
-    fields = [{"shape": (3, 16, 12)}, {"bias": learned.bias + 1e-6}, {"colour_scale": learned.colour_scale * 1.001}]
-    fields += [{"mean": learned.mean.flip(0)}, {"filters": learned.filters.mT.contiguous()}]
-    fields += [{"filters": learned.filters.reshape(-1, 1, 4, 12)[:, :, :, :], "components": learned.components}]
-    others += [dataclasses.replace(learned, **field) for field in fields]
-    assert len({each.digest() for each in [learned, *others]}) == 10
+    changed[:, :, 2, 2] += 0.01
+    others = [learn(items, seed=1), learn(changed, seed=0), learn(items[:100], seed=0)]
+    fields = [{"shape": (1, 8, 6)}, {"bias": plain.bias + 1e-6}, {"colour_scale": plain.colour_scale * 1.001}]
+    fields += [{"mean": plain.mean.flip(0)}, {"filters": plain.filters.mT.contiguous()}]
+    others += [dataclasses.replace(plain, **field) for field in fields]
+    assert len({each.digest() for each in [plain, *others]}) == 9
 
 
+@pytest.mark.usefixtures("quick")
 def test_learning_leaves_the_global_random_state_and_the_pictures_alone() -> None:
-    items, state = pictures(120, 2), torch.get_rng_state()
+    items, state = pictures(120, 2, SMALL), torch.get_rng_state()
     before = items.clone()
     learn(items, seed=0)
     assert torch.get_rng_state().equal(state) and items.equal(before)
@@ -152,6 +166,7 @@ def test_one_picture_alone_has_the_features_that_it_has_among_others(learned: Le
     assert learned(items.double()).equal(learned(items))
 
 
+@pytest.mark.usefixtures("quick")
 def test_large_pictures_are_averaged_down_first() -> None:
     items = pictures(100, 1, (1, 40, 128))
     made = learn(items, seed=0)
@@ -159,6 +174,7 @@ def test_large_pictures_are_averaged_down_first() -> None:
     assert (made(doubled) - made(items[:4])).abs().max() < 1e-4
 
 
+@pytest.mark.usefixtures("quick")
 def test_pictures_that_are_all_of_one_colour_have_equal_features() -> None:
     made = learn(torch.full((100, 1, 8, 8), 0.3), seed=0)
     features = made(torch.full((3, 1, 8, 8), 0.3))
@@ -201,10 +217,11 @@ def test_another_version_is_refused(learned: LearnedPatches, monkeypatch: pytest
         from_bytes(content, "here")
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_cache_is_used_for_the_same_pictures_and_seed_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    items, calls = pictures(110, 2), []
+    items, calls = pictures(110, 2, SMALL), []
     monkeypatch.setattr(encoder, "learn", lambda items, *, seed: calls.append(seed) or learn(items, seed=seed))
     first = learn_cached(items, seed=0, folder=tmp_path / "new")
     (kept,) = (tmp_path / "new").iterdir()
@@ -217,13 +234,15 @@ def test_the_cache_is_used_for_the_same_pictures_and_seed_alone(
     assert from_bytes(kept.read_bytes(), "kept").digest() == first.digest()
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
-    items = pictures(110, 2)
+    items = pictures(110, 2, SMALL)
     (tmp_path / "file").write_text("in the way")
     assert learn_cached(items, seed=0, folder=tmp_path / "file" / "below").digest() == learn(items, seed=0).digest()
     assert (tmp_path / "file").read_text() == "in the way"
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_cache_is_under_the_home_of_ganlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANLIB_HOME", str(tmp_path))
     learn_cached(pictures(100, 2, (1, 4, 4)), seed=0)

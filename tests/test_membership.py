@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import scipy.special
 import scipy.stats
 import torch
 from jaxtyping import TypeCheckError
@@ -67,7 +66,7 @@ def test_domias_is_the_ratio_of_explicit_sums_of_kernels_shaped_by_the_reference
 
     def log_sum(kernels: Tensor) -> np.ndarray:
         pairs = [[scipy.stats.multivariate_normal.logpdf(x, k, shape) for k in kernels.numpy()] for x in items.numpy()]
-        return scipy.special.logsumexp(np.array(pairs), 1)
+        return np.log(np.exp(np.array(pairs)).sum(1))
 
     expected = log_sum(fake[:60]) - log_sum(reference)
     np.testing.assert_allclose(domias(items, fake, reference), expected, atol=1e-8)
@@ -85,7 +84,9 @@ def test_domias_does_not_depend_on_the_units_or_the_axes() -> None:
 def test_domias_looks_at_the_widest_axes_of_the_reference_alone() -> None:
     spread = torch.cat([torch.linspace(5, 1, MAX_AXES), torch.full((8,), 1e-3)]).double()
     axes = torch.linalg.qr(normal(MAX_AXES + 8, MAX_AXES + 8, 1)).Q
-    items, fake, reference = (normal(count, MAX_AXES + 8, seed) * spread for count, seed in ((30, 2), (400, 3), (400, 4)))
+    items, fake, reference = (
+        normal(count, MAX_AXES + 8, seed) * spread for count, seed in ((30, 2), (400, 3), (400, 4))
+    )
     noisy = items + torch.cat([torch.zeros(MAX_AXES), torch.full((8,), 1e-3)])
     plain = domias(items @ axes, fake @ axes, reference @ axes)
     assert plain.std() > 0.1
@@ -107,6 +108,7 @@ def test_members_are_found_where_samples_are_training_items_and_not_where_they_a
 
 def test_calibration_helps_where_some_items_are_near_to_everything() -> None:
     """Half of the items lie in a narrow cluster, where the nearest sample is near without any copying."""
+
     def clustered(seed: int) -> Tensor:
         return normal(400, 6, seed) * torch.where(torch.arange(400) % 2 == 0, 0.05, 1.0)[:, None]
 
