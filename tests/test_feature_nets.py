@@ -1,12 +1,8 @@
 """Trained networks against the code of others, the layers of torch, and the classes of real pictures."""
 
-import importlib.util
 import io
 import lzma
 import math
-import subprocess
-import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +20,7 @@ from ganlib.metrics.nets.inception import InceptionV3
 from ganlib.metrics.nets.mobilenet import MobileNetV1
 from ganlib.metrics.prepare import IMAGENET_MEAN, IMAGENET_SCALE, Preparation, resize_clean, resize_tf1
 from ganlib.metrics.trained import NetworkFeatures, from_file
+from other_libraries import torch_fidelity
 
 LEVELS = Preparation(299, "tf1", (128.0, 128.0, 128.0), (128.0, 128.0, 128.0))
 
@@ -91,30 +88,8 @@ def test_preparation_makes_levels_of_values_and_colours_of_grey() -> None:
             LEVELS(torch.zeros(shape))
 
 
-def torch_fidelity_inception() -> type[nn.Module]:
-    """The class of torch-fidelity. It imports torchvision, whose wheel wants two operators that CPU builds lack."""
-    for package in ("torch_fidelity", "torchvision"):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed, which this comparison needs")
-    # A failed import leaves half of it behind, so another process tries first.
-    tried = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True)
-    if tried.returncode:
-        library = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        OPERATORS.append(library)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-    return FeatureExtractorInceptionV3
-
-
-OPERATORS: list[torch.library.Library] = []
-"""Kept alive, since operators go with the object that defined them."""
-
-
 def test_inception_is_that_of_torch_fidelity(inception: InceptionV3, tmp_path: Path) -> None:
-    theirs = torch_fidelity_inception()
+    theirs = torch_fidelity("feature_extractor_inceptionv3").FeatureExtractorInceptionV3
     torch.save(inception.state_dict(), tmp_path / "weights.pth")
     layers = ["2048", "logits_unbiased", "logits"]
     reference = theirs("same weights", layers, feature_extractor_weights_path=str(tmp_path / "weights.pth"))

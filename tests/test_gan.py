@@ -265,10 +265,14 @@ def test_bad_input_is_named_and_leaves_no_folder(tmp_path: Path) -> None:
 
 
 def test_evaluate_carries_its_protocol(model: GAN) -> None:
-    scores = model.evaluate("digits", num_items=300)
-    assert scores.frechet.value is not None and scores.frechet.real_baseline is not None
-    assert scores.frechet.value > scores.frechet.real_baseline
-    assert scores.protocol["extractor"] == "pixels" and scores.protocol["n_fake"] == 300
+    found = model.evaluate("digits", num_items=300)
+    frechet = found.scores()["frechet"]
+    assert frechet.value is not None and frechet.real_baseline is not None
+    assert frechet.value > 2 * frechet.real_baseline
+    assert found.protocol["n_fake"] == 300 and found.protocol["n_reference"] == 898
+    assert len(found.protocol["extractor_digest"]) == 64
+    assert found.good.verdict == "FAIL", "it has hardly been trained"
+    assert found.private.scores["logan_auc"].value is not None
 
 
 def test_fitting_leaves_the_dice_of_the_user_alone() -> None:

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from ganlib.errors import DamagedError, DataError, MissingError, UsageError
 from ganlib.files import digest
 from ganlib.metrics import weights
+from ganlib.metrics.encoder import ARCHITECTURE, learn
 from ganlib.metrics.nets.cifar_resnet import CifarResNet
 from ganlib.metrics.nets.dinov2 import DinoV2
 from ganlib.metrics.nets.inception import InceptionV3
 from ganlib.metrics.nets.mobilenet import MobileNetV1
 from ganlib.metrics.prepare import Preparation, resize_clean
-from ganlib.metrics.trained import ENCODER, NetworkFeatures, from_file
+from ganlib.metrics.trained import NetworkFeatures, from_file
 from ganlib.metrics.weights import load_strictly, read_weights
 
 needs_onnx = pytest.mark.skipif(
@@ -152,8 +153,11 @@ def test_tensors_that_do_not_fit_are_refused_with_their_names(tmp_path: Path) ->
 
 
 def test_an_encoder_of_ganlib_is_told_by_its_metadata(tmp_path: Path) -> None:
-    path = saved(tmp_path / "encoder.safetensors", {"weight": torch.zeros(1)}, {"architecture": ENCODER})
-    with pytest.raises(DataError, match="encoder trained by ganlib"):
+    encoder = learn(torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1, seed=0)
+    (tmp_path / "encoder.safetensors").write_bytes(encoder.to_bytes())
+    assert from_file(tmp_path / "encoder.safetensors").digest() == encoder.digest()
+    path = saved(tmp_path / "other.safetensors", {"weight": torch.zeros(1)}, {"architecture": ARCHITECTURE})
+    with pytest.raises(DamagedError, match="no encoder of ganlib"):
         from_file(path)
 
 

@@ -6,7 +6,7 @@ from html import escape
 
 from ganlib.metrics.report import Score
 
-WIDTH, HEIGHT, MARGIN = 420, 300, 46
+WIDTH, HEIGHT, MARGIN = 420, 300, 58
 SERIES = ("var(--accent)", "var(--second)", "var(--third)")
 
 Curve = tuple[Sequence[float], Sequence[float]]

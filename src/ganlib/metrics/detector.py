@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ganlib.errors import DataError
 from ganlib.metrics.checks import checked_pair
+from ganlib.metrics.neighbours import nearest
 
 WIDTH, EPOCHS, BATCH_ITEMS, RATE = 256, 30, 128, 1e-3
 ENOUGH = 0.01
@@ -21,22 +22,39 @@ ENOUGH = 0.01
 
 @final
 class Detector:
-    """A small perceptron on standardised features; calling it gives a logit per item, high for generated ones."""
+    """A small perceptron; calling it gives a logit per item, high for generated ones.
+
+    It sees the standardised features, and how far the nearest generated and the nearest real item are that it learned
+    from: samples that repeat give themselves away by that alone.
+    """
 
     def __init__(self, fake: Float[Tensor, "n d"], real: Float[Tensor, "m d"], *, seed: int) -> None:
         """Train on as many of one as of the other. DataError for fewer than 10 of a kind or unusable features."""
         real, fake = checked_pair(real, fake, min_items=10)
         count = min(len(real), len(fake))
-        items = torch.cat([fake[:count], real[:count]])
+        self.fake, self.real = fake[:count], real[:count]
+        own = [nearest(items, items, exclude_self=True)[0][:, 0] for items in (self.fake, self.real)]
+        across = [nearest(self.fake, self.real)[0][:, 0], nearest(self.real, self.fake)[0][:, 0]]
+        self.scale = max(own[1].median().item(), 1e-12)
+        items = torch.cat([self.fake, self.real])
+        items = self._joined(items, torch.cat([own[0], across[1]]), torch.cat([across[0], own[1]]))
         self.mean, self.deviation = items.mean(0), items.std(0).clamp(min=1e-6)
         answers = torch.cat([torch.ones(count), torch.zeros(count)])
         self.network = _trained(((items - self.mean) / self.deviation).float(), answers, seed)
 
     def __call__(self, items: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        if items.ndim != 2 or items.shape[1] != len(self.mean):
-            raise DataError(f"features of shape {tuple(items.shape)}; the detector was trained on {len(self.mean)}")
+        if items.ndim != 2 or items.shape[1] != self.fake.shape[1]:
+            width = self.fake.shape[1]
+            raise DataError(f"features of shape {tuple(items.shape)}; the detector was trained on {width}")
+        items = items.double()
+        items = self._joined(items, *(nearest(items, points)[0][:, 0] for points in (self.fake, self.real)))
         with torch.inference_mode():
-            return self.network(((items.double() - self.mean) / self.deviation).float())[:, 0].double().clone()
+            return self.network(((items - self.mean) / self.deviation).float())[:, 0].double().clone()
+
+    def _joined(self, items: Tensor, to_fake: Tensor, to_real: Tensor) -> Float[Tensor, "n d_and_2"]:
+        """Features and the logarithms of the distances, the smallest of which count as a thousandth of the usual."""
+        distances = torch.stack([to_fake, to_real], 1) / self.scale
+        return torch.cat([items, (distances + 1e-3).log()], 1)
 
 
 def matched(
