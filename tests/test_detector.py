@@ -54,6 +54,13 @@ def test_what_no_single_feature_tells_is_learned() -> None:
     assert area(detector, signs(3, 1.0), signs(4, -1.0)) > 0.9
 
 
+def test_samples_that_repeat_are_known_again_though_each_alone_looks_real() -> None:
+    pool = normal(40, 1)
+    rng = torch.Generator().manual_seed(0)
+    seen, tried = (pool[torch.randint(40, (400,), generator=rng)] + 1e-6 * normal(400, seed) for seed in (2, 3))
+    assert area(Detector(seen, normal(400, 4), seed=0), tried, normal(400, 5)) > 0.97
+
+
 def test_units_and_constant_features_do_not_matter() -> None:
     def moved(items: Tensor) -> Tensor:
         return torch.cat([items * torch.tensor([1e4, 1, 1e-3, 1, 1, 1]) - 50, torch.full((len(items), 1), 7.0)], 1)
