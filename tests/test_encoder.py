@@ -95,6 +95,20 @@ def test_the_coarse_picture_has_a_quarter_of_the_variance_of_the_answers(learned
     assert (variance[-coarse:].sum() / variance[:-coarse].sum()).item() == pytest.approx(0.25, rel=1e-3)
 
 
+def test_k_means_finds_planted_directions_and_each_is_the_weighted_sum_of_its_points() -> None:
+    """Points along two axes, either way, and noise: the sum must take signs and lengths into account."""
+    rng = torch.Generator().manual_seed(1)
+    length = torch.randn(3000, 1, generator=rng) * 3
+    axes = torch.tensor([[0.6, 0.8, 0, 0], [0.8, -0.6, 0, 0]])
+    points = length * axes[torch.arange(3000) % 2] + torch.randn(3000, 4, generator=rng)
+    found = encoder._spherical_kmeans(points, 2, rng)
+    assert (found @ axes.T).abs().amax(0).min() > 0.999
+    for number, direction in enumerate(found.double()):
+        own = [point for point in points.double() if (found.double() @ point).abs().argmax() == number]
+        total = torch.stack([(point @ direction) * point for point in own]).sum(0)
+        assert (total / total.norm() - direction).norm() < 1e-4
+
+
 def test_filters_are_the_directions_along_which_planted_patches_lie() -> None:
     """Each picture is one of four stripe patterns, or its negative, faint or strong: contrast is no kind of its own."""
     rng = torch.Generator().manual_seed(0)
@@ -147,8 +161,9 @@ def test_the_same_seed_gives_the_same_digest_and_all_else_another() -> None:
     others = [learn(items, seed=1), learn(changed, seed=0), learn(items[:100], seed=0)]
     fields = [{"shape": (1, 8, 6)}, {"bias": plain.bias + 1e-6}, {"colour_scale": plain.colour_scale * 1.001}]
     fields += [{"mean": plain.mean.flip(0)}, {"filters": plain.filters.mT.contiguous()}]
+    fields += [{"filters": plain.filters.reshape(-1, 9, 1, 1)}]
     others += [dataclasses.replace(plain, **field) for field in fields]
-    assert len({each.digest() for each in [plain, *others]}) == 9
+    assert len({each.digest() for each in [plain, *others]}) == 10
 
 
 @pytest.mark.usefixtures("quick")

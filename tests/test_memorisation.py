@@ -61,6 +61,12 @@ def test_the_copy_rate_is_its_formula() -> None:
     assert found.interval.high == pytest.approx((most - chance_least) / (1 - chance_least))
 
 
+def test_of_few_held_out_items_the_nearest_sets_the_threshold_and_of_thousands_a_quantile() -> None:
+    for num_items, rank in ((400, 1), (1999, 1), (2000, 2), (7500, 7)):
+        held_out = uniform(num_items, 1)
+        assert copy_rate(uniform(50, 2), held_out).threshold == held_out.sort().values[rank - 1]
+
+
 def test_held_out_items_that_are_training_items_are_taken_off() -> None:
     """A fifth of the data is there twice: of the held-out items, and of what an honest generator draws, a fifth too."""
     honest = [copy_rate(planted(1000, 0.2, 3 * s), planted(1500, 0.2, 3 * s + 500)) for s in range(40)]
