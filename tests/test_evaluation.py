@@ -223,3 +223,17 @@ def test_saving_writes_the_page_and_its_figures(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a" / "report.json").read_text()) == json.loads(evaluation.to_json())
     text = (tmp_path / "a" / "report.html").read_text()
     assert "<img" not in text and "PASS" in text
+
+
+def test_labels_on_both_sides_are_compared(digits: tuple[Data, Data, Data]) -> None:
+    train, held_out, fresh = digits
+    scores = evaluate(fresh, held_out, train=train).scores()
+    agreement, taught = scores["class_agreement"], scores["classification_accuracy"]
+    assert agreement.value is not None and agreement.value > 0.85
+    assert taught.value is not None and taught.value == pytest.approx(taught.real_baseline, abs=0.07)
+    assert fresh.labels is not None
+    swapped = dataclasses.replace(fresh, labels=(fresh.labels + 1) % 10)
+    wrong = evaluate(swapped, held_out, train=train).scores()
+    assert (wrong["class_agreement"].value or 0.0) < 0.1 and (wrong["classification_accuracy"].value or 0.0) < 0.1
+    unlabelled = evaluate(dataclasses.replace(fresh, labels=None), held_out, train=train).scores()
+    assert "class_agreement" not in unlabelled
