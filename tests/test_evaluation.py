@@ -8,13 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ganlib.data import Data, load
 from ganlib.errors import DataError
 from ganlib.evaluation import Evaluation, Limits, evaluate
-from ganlib.evaluation.page import page, save_page
+from ganlib.evaluation.material import default_extractor
+from ganlib.evaluation.page import _img, page, save_page
 from ganlib.evaluation.result import QUESTIONS
-from ganlib.metrics.features import Pixels
+from ganlib.gan import GAN
+from ganlib.metrics.encoder import LearnedPatches
+from ganlib.metrics.features import Pixels, area_mean
+from ganlib.metrics.intervals import wilson
 
 COUNT = 1000
 
@@ -237,3 +242,72 @@ def test_labels_on_both_sides_are_compared(digits: tuple[Data, Data, Data]) -> N
     assert (wrong["class_agreement"].value or 0.0) < 0.1 and (wrong["classification_accuracy"].value or 0.0) < 0.1
     unlabelled = evaluate(dataclasses.replace(fresh, labels=None), held_out, train=train).scores()
     assert "class_agreement" not in unlabelled
+
+
+def test_training_items_among_the_held_out_ones_leave_copies_unmeasured() -> None:
+    fake, train = points(COUNT, 3), TRAIN[:COUNT]
+    fake[:100] = train[:100]
+    same = evaluate(load(fake), load(train), train=load(train))
+    assert same.copied.verdict == same.private.verdict == "NOT MEASURED"
+    assert "100%" in same.copied.reason and "not trained on" in same.private.reason
+    a_few = evaluate(load(fake), load(np.concatenate([HELD_OUT[50:], train[-50:]])), train=load(train))
+    assert a_few.copied.verdict == "FAIL", "2.5 % are no harm"
+
+
+def test_twins_among_real_items_are_no_fault_of_the_samples() -> None:
+    one, two, three = (np.random.default_rng(seed).normal(size=(600, 1)) for seed in range(3))
+    evaluation = evaluate(load(one), load(np.concatenate([two, three])))
+    assert evaluation.covered.scores["duplicates"].real_baseline > 0.05, "near each other in one dimension"
+    assert evaluation.covered.verdict == "PASS"
+    again = evaluate(load(one[np.arange(600) % 200]), load(np.concatenate([two, three])))
+    assert again.covered.verdict == "FAIL"
+
+
+def test_coarse_data_are_measured_but_for_twins() -> None:
+    coarse = [np.random.default_rng(seed).integers(0, 3, (600, 3)).astype(float) for seed in range(3)]
+    evaluation = evaluate(load(coarse[0]), load(coarse[1]), train=load(coarse[2]))
+    assert evaluation.covered.scores["duplicates"].value is None
+    assert evaluation.good.verdict == evaluation.covered.verdict == "PASS"
+    assert (
+        evaluation.copied.verdict == "NOT MEASURED" and "held-out items are training items" in evaluation.copied.reason
+    )
+
+
+def test_samples_that_are_astray_give_json_all_the_same() -> None:
+    evaluation = found(np.random.default_rng(0).normal(size=(COUNT, 16)) * 1e30)
+    told = json.loads(evaluation.to_json())
+    assert told["good"]["verdict"] == "FAIL"
+    assert any(math.isnan(score.value or 0.0) for score in evaluation.scores().values())
+    assert told["good"]["scores"]["frechet_infinity"]["value"] is None
+
+
+def test_the_interval_of_missed_regions_counts_the_items_that_were_counted() -> None:
+    missed = found(points(COUNT, 3, modes=5)).covered.scores["missed"]
+    assert missed.value is not None
+    bounds = wilson(round(missed.value * COUNT / 2), COUNT // 2)  # half of the reference made the regions
+    assert (missed.low, missed.high) == (bounds.low, bounds.high)
+
+
+def test_an_encoder_of_large_pictures_sees_them_small() -> None:
+    large = np.random.default_rng(0).integers(0, 256, (100, 96, 128, 3), dtype=np.uint8)
+    extractor, learned = default_extractor(load(large), np.arange(100), 0)
+    assert learned == 100 and isinstance(extractor, LearnedPatches) and extractor.shape == (3, 64, 64)
+    items = load(large).batch(np.arange(5))["real"]
+    assert torch.allclose(extractor(items), extractor(area_mean(items, 64)), atol=1e-5)
+
+
+def test_photographs_are_shown_small() -> None:
+    photographs = np.random.default_rng(0).integers(0, 256, (48, 900, 1200, 3), dtype=np.uint8)
+    assert len(_img(photographs, 8, "")) < 12e6, "in full they take 200 MB"
+
+
+@pytest.mark.parametrize("given", ["none", "strange", "known"])
+def test_a_judge_that_wants_labels_is_asked_only_where_there_are_some(given: str) -> None:
+    rows, labels = TRAIN[:1200], (TRAIN[:1200, 0] > 0).astype(np.int64)
+    gan = GAN().fit(rows, labels, items=600, validation=0.0, progress="none")
+    held_out = load(HELD_OUT[:1200], None if given == "none" else labels)
+    if given == "strange":
+        held_out = dataclasses.replace(held_out, spec=dataclasses.replace(held_out.spec, classes=("cat", "dog")))
+    private = gan.evaluate(held_out, num_items=600).private
+    assert private.verdict in ("PASS", "WARN", "FAIL")
+    assert ("logan_auc" in private.scores) == (given == "known")

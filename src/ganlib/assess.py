@@ -41,7 +41,7 @@ def assess_model(
         held_out,
         train=train,
         extractor=extractor,
-        judge=None if judged.discriminator is None else lambda part: _logits(judged, part),
+        judge=(lambda part: _logits(judged, part)) if _can_judge(judged, held_out, train) else None,
         truncation=truncation,
         seed=seed,
         limits=limits,
@@ -99,6 +99,12 @@ def training_data(folder: Path) -> tuple[Data | None, str]:
         return data, ""
     except (GanlibError, KeyError, TypeError) as error:
         return None, f"the training data of {folder} cannot be read ({error}); pass them as --train"
+
+
+def _can_judge(judged: Model, *parts: Data | None) -> bool:
+    """Whether there is a discriminator, and a class for each item where it wants one."""
+    labelled = all(part is not None and part.labels is not None for part in parts)
+    return judged.discriminator is not None and (labelled or not judged.label_share)
 
 
 def _logits(judged: Model, part: Part) -> Tensor:

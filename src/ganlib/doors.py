@@ -133,8 +133,7 @@ def evaluate(
             raise UsageError(
                 f"--truncation {truncation}: {samples} are samples already; it is for a run or a .gan file"
             )
-        held_out = load(reals, size=sides)
-        extractor = _extractor(features, held_out, device)
+        extractor = None if features is None else _extractor(features, load(reals, size=sides), device)
         found = assess_files(samples, reals, train=train, size=sides, num_items=number, extractor=extractor, seed=seed)
         save_page(found, page, title=f"Evaluation of {samples}")
         return found, page
@@ -149,7 +148,7 @@ def evaluate(
         held_out,
         train=known,
         num_items=number,
-        extractor=_extractor(features, held_out, device),
+        extractor=None if features is None else _extractor(features, held_out, device),
         seed=seed,
         truncation=truncation,
     )
@@ -158,9 +157,7 @@ def evaluate(
     return found, page
 
 
-def _extractor(name: str | None, held_out: Data, device: str) -> FeatureExtractor | None:
-    if name is None:
-        return None
+def _extractor(name: str, held_out: Data, device: str) -> FeatureExtractor:
     channels = held_out.spec.shape[0]
     if held_out.spec.kind != "image":
         raise UsageError(f"--features {name}: vectors are compared by their columns; leave it out")

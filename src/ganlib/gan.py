@@ -235,10 +235,10 @@ class GAN:
         :func:`ganlib.evaluation.page.save_page` writes the result as a page.
         """
         self.check_draw(num_items, seed, truncation)
-        known = self._as_trained(train, None) if train is not None else getattr(self, "data_", None)
+        known = self._as_trained(train, None, strict=False) if train is not None else getattr(self, "data_", None)
         return assess_model(
             self.model_,
-            self._as_trained(data, None),
+            self._as_trained(data, None, strict=False),
             train=known,
             num_items=num_items,
             extractor=extractor,
@@ -355,15 +355,19 @@ class GAN:
             raise UsageError("labels is empty; give at least one class, or None")
         return torch.tensor(numbers)
 
-    def _as_trained(self, items: object, labels: object) -> Data:
-        """Items of the kind the model was trained on. Raises DataError that names the difference."""
+    def _as_trained(self, items: object, labels: object, *, strict: bool = True) -> Data:
+        """Items of the kind the model was trained on. Raises DataError that names the difference.
+
+        Labels of classes that the model does not know are an error too, or are dropped where not `strict`.
+        """
         spec = self.model_.setting.spec
         lone = isinstance(items, np.ndarray | Tensor) and len(items) == 1  # load wants two, to learn from
         given = load(np.concatenate([np.asarray(items)] * 2) if lone else items, size=self._size_for(items))
         given = given.subset(np.arange(1)) if lone else given
+        usable = strict or {*given.spec.classes} <= {*spec.classes}
         if labels is not None:
             known = self._class_numbers(labels)
-        elif given.labels is not None and self.model_.label_share:
+        elif given.labels is not None and self.model_.label_share and usable:
             known = self._class_numbers([given.spec.classes[label] for label in given.labels])
         else:
             known = None

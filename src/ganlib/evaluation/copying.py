@@ -18,6 +18,9 @@ from ganlib.metrics.report import Score
 MIN_HELD_OUT = 200
 """With fewer held-out items nobody knows how near to the training items a new item lies."""
 
+MAX_OVERLAP = 0.1
+"""With a larger share of training items among the held-out ones these are no measure of either."""
+
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
@@ -37,6 +40,16 @@ class Copies:
     rate: Score
     close: Bool[Tensor, " fakes"]
     threshold: float
+    overlap: float  # the share of held-out items that are training items themselves
+
+    def muddled(self) -> str:
+        """Why nothing can be said of copies and members, where it cannot."""
+        if self.overlap <= MAX_OVERLAP:
+            return ""
+        return (
+            f"{self.overlap:.0%} of the held-out items are training items themselves: give items that were not "
+            "trained on."
+        )
 
 
 def copies(material: Material) -> Copies | None:
@@ -48,7 +61,10 @@ def copies(material: Material) -> Copies | None:
     found = copy_rate(fake.distances, torch.cat([reference.distances, fresh.distances]))
     by_chance = copy_rate(fresh.distances, reference.distances)
     rate = Score(found.value, found.interval.low, found.interval.high, by_chance.value)
-    return Copies(fake, reference, fresh, rate, found.close, found.threshold)
+    distances = torch.cat([reference.distances, fresh.distances])
+    spread = train.features.var(0).sum().sqrt().item()  # features of one picture may differ by rounding
+    overlap = (distances <= 1e-6 * spread).double().mean().item()
+    return Copies(fake, reference, fresh, rate, found.close, found.threshold, overlap)
 
 
 def copied(material: Material, found: Copies | None, regions: Regions | None, limits: Limits) -> Answer:
@@ -60,6 +76,8 @@ def copied(material: Material, found: Copies | None, regions: Regions | None, li
         held_out = len(material.reference) + len(material.fresh)
         needed = too_few(MIN_HELD_OUT, held_out, "held-out items")
         return Answer("NOT MEASURED", "Too few held-out items.", {"copy_rate": needed})
+    if why := found.muddled():
+        return Answer("NOT MEASURED", why, {"copy_rate": Score(None, note=why)})
     value = authenticity(found.fake.distances, _spacing(train, found.fake.items))
     share = wilson(round(value * len(material.fake)), len(material.fake))
     baseline = authenticity(found.fresh.distances, _spacing(train, found.fresh.items))

@@ -55,7 +55,7 @@ def evaluate(
         quality,
         covered(material, near, found, close, quality.scores["precision"], limits),
         copied(material, copying, found, limits),
-        private(material, judge, limits),
+        private(material, copying, judge, limits),
         recognisable(material, found, limits),
         protocol,
         exhibits(material, near, found, copying),

@@ -13,7 +13,7 @@ from torch import Tensor
 from ganlib.data import Data
 from ganlib.errors import DataError
 from ganlib.metrics.encoder import MIN_ITEMS as MIN_ENCODER_ITEMS
-from ganlib.metrics.encoder import learn_cached
+from ganlib.metrics.encoder import learn_cached, small
 from ganlib.metrics.features import FeatureExtractor, Pixels, VectorFeatures, features, quantise
 
 MAX_FAKES, MAX_HELD_OUT, MAX_TRAIN, MAX_ENCODER = 10_000, 10_000, 60_000, 5_000
@@ -113,7 +113,8 @@ def default_extractor(source: Data, numbers: Numbers, seed: int) -> tuple[Featur
         return VectorFeatures(), 0
     if len(numbers) < MIN_ENCODER_ITEMS or min(source.spec.shape[1:]) < 4:
         return Pixels(), 0
-    pictures = torch.cat(list(batches(source, numbers)))
+    # Thousands of large photographs would not fit into memory.
+    pictures = torch.cat([small(items) for items in batches(source, numbers)])
     return learn_cached(pictures, seed=seed), len(numbers)
 
 

@@ -18,6 +18,7 @@ from ganlib.files import write_bytes
 from ganlib.metrics.report import Score
 
 MARKS = {"PASS": "✓", "WARN": "!", "FAIL": "✕", "NOT MEASURED": "–"}
+MAX_SIDE = 192
 Records = Sequence[Mapping[str, float | int | None]]
 
 
@@ -143,7 +144,8 @@ def _figure(pictures: np.ndarray, caption: str, columns: int) -> str:
 
 
 def _img(pictures: np.ndarray, columns: int, words: str) -> str:
-    sheet = grid(pictures, columns, scale=1 if pictures.shape[2] >= 64 else 2)
+    step = -(-max(pictures.shape[1:3]) // MAX_SIDE)  # a sheet of photographs in full would be hundreds of megabytes
+    sheet = grid(pictures[:, ::step, ::step], columns, scale=1 if pictures.shape[2] >= 64 else 2)
     content = io.BytesIO()
     Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet).save(content, "PNG", optimize=True)
     data = base64.b64encode(content.getvalue()).decode()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor
 
+from ganlib.evaluation.copying import Copies
 from ganlib.evaluation.material import Material, Part
 from ganlib.evaluation.result import Answer
 from ganlib.evaluation.verdicts import Limits, share_verdict, too_few
@@ -19,7 +20,7 @@ Judge = Callable[[Part], Float[Tensor, " n"]]
 """The discriminator's logits of the items of a part."""
 
 
-def private(material: Material, judge: Judge | None, limits: Limits) -> Answer:
+def private(material: Material, copying: Copies | None, judge: Judge | None, limits: Limits) -> Answer:
     """By the best of the attacks that need the samples alone. The discriminator's own is reported beside them."""
     if material.members is None:
         return Answer("NOT MEASURED", "The training data are not known: pass them as train.")
@@ -27,6 +28,8 @@ def private(material: Material, judge: Judge | None, limits: Limits) -> Answer:
     if count < MIN_ATTACKED:
         needed = too_few(MIN_ATTACKED, count, "training items, and twice as many held-out ones")
         return Answer("NOT MEASURED", "Too few items to attack.", {"members_found": needed})
+    if copying is not None and (why := copying.muddled()):
+        return Answer("NOT MEASURED", why, {"members_found": Score(None, note=why)})
     inside, outside = material.members.first(count), material.reference.first(count)
     fake, population = material.fake.features, material.fresh.features
     attacks: dict[str, tuple[Tensor, Tensor]] = {

@@ -4,10 +4,11 @@ import math
 
 import torch
 
+from ganlib.evaluation.coverage import repeats_threshold
 from ganlib.evaluation.material import Material, Part
 from ganlib.evaluation.result import Answer
 from ganlib.evaluation.verdicts import Limits, compared, ratio_verdict, too_few, worst
-from ganlib.metrics.diversity import colliding_pairs, duplicates
+from ganlib.metrics.diversity import colliding_pairs
 from ganlib.metrics.frechet import frechet_estimate, frechet_infinity
 from ganlib.metrics.intervals import wilson
 from ganlib.metrics.report import MIN_ITEMS, Score
@@ -77,7 +78,9 @@ def _distances(material: Material, fake: Part, fresh: Part) -> dict[str, Score]:
 
 def _different(material: Material, fake: Part) -> int:
     """As how many different samples these count: n / (1 + 2c/n), with c pairs that collide."""
-    threshold = duplicates(fake.features[:2], material.reference.features).threshold
+    threshold = repeats_threshold(material)
+    if threshold is None:
+        return len(fake)
     pairs = colliding_pairs(fake.features, threshold)
     return max(2, round(len(fake) / (1 + 2 * pairs / len(fake))))
 

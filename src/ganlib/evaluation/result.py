@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
@@ -68,10 +69,13 @@ class Evaluation:
         return {name: score for answer in self.answers().values() for name, score in answer.scores.items()}
 
     def to_json(self) -> str:
-        """All but the pictures; what was not measured is null."""
+        """All but the pictures; null is what was not measured or is not finite, as for samples that are astray."""
         told: dict[str, Any] = {
             name: {"question": QUESTIONS[name], **asdict(answer)} for name, answer in self.answers().items()
         }
+        for answer in told.values():
+            for score in answer["scores"].values():
+                score |= {key: None for key, value in score.items() if isinstance(value, float) and not isfinite(value)}
         return json.dumps({**told, "protocol": dict(self.protocol)}, indent=2, allow_nan=False)
 
     def __str__(self) -> str:

@@ -48,7 +48,7 @@ class LearnedPatches(FeatureExtractor):
     few do not decide alone. Their mean variance over the pictures that were learned from is 1.
     """
 
-    shape: tuple[int, int, int]  # of the pictures: (channels, height, width)
+    shape: tuple[int, int, int]  # of the pictures, averaged down: (channels, height, width)
     filters: Float[Tensor, "filters channels patch patch"]
     bias: Float[Tensor, " filters"]
     colour_scale: Float[Tensor, ""]
@@ -66,12 +66,12 @@ class LearnedPatches(FeatureExtractor):
         return sha256_of(*parts)
 
     def __call__(self, items: Float[Tensor, "batch *item"]) -> Float[Tensor, "batch features"]:
+        items = small(items)
         if tuple(items.shape[1:]) != self.shape:
             raise DataError(f"items of shape {tuple(items.shape[1:])}; {self.name} was learned on {self.shape}")
         return (self._raw(items.float().cpu()) - self.mean) @ self.components
 
     def _raw(self, items: Tensor) -> Tensor:
-        items = small(items)
         answers = (self._answers(items) + self._answers(items.flip(3))) / 2
         coarse = F.adaptive_avg_pool2d((items + items.flip(3)) / 2, 4).flatten(1)
         return torch.cat([answers, coarse * self.colour_scale], 1)
@@ -112,12 +112,16 @@ def learn(items: Float[Tensor, "n channels height width"], *, seed: int) -> Lear
             f"items of shape {tuple(items.shape)}; an encoder is learned from at least {MIN_ITEMS} pictures "
             "(batch, channels, height, width) of 4 x 4 or more: give more, or other features such as pixels"
         )
+<<<<<<< HEAD
     if not items.isfinite().all():
         row = int(items.isfinite().flatten(1).all(1).logical_not().nonzero()[0])
         raise DataError(f"picture {row} has values that are not finite; look at it or leave it out")
     shape = (items.shape[1], items.shape[2], items.shape[3])
+=======
+>>>>>>> e3b4c1867f9c6aa46772a6ad069f250e95f98580
     rng = torch.Generator().manual_seed(seed)
     seen = small(items)
+    shape = (seen.shape[1], seen.shape[2], seen.shape[3])
     patches = _patches(seen, rng)
     centre = patches.mean(0)
     centred = patches - centre
@@ -129,7 +133,7 @@ def learn(items: Float[Tensor, "n channels height width"], *, seed: int) -> Lear
     filters = flat.reshape(len(flat), shape[0], side, side).contiguous()
     none = torch.zeros(0), torch.zeros(0, 0)
     plain = LearnedPatches(shape, filters, -(flat @ centre), torch.tensor(1.0), *none)
-    raw = torch.cat([plain._raw(part) for part in items.split(250)])
+    raw = torch.cat([plain._raw(part) for part in seen.split(250)])
     split = raw.shape[1] - 16 * shape[0]
     answers, coarse = (part.var(0).sum().sqrt() for part in (raw[:, :split], raw[:, split:]))
     scale = math.sqrt(COLOUR_SHARE) * answers / coarse.clamp(min=1e-6)
