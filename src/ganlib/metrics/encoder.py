@@ -112,13 +112,9 @@ def learn(items: Float[Tensor, "n channels height width"], *, seed: int) -> Lear
             f"items of shape {tuple(items.shape)}; an encoder is learned from at least {MIN_ITEMS} pictures "
             "(batch, channels, height, width) of 4 x 4 or more: give more, or other features such as pixels"
         )
-<<<<<<< HEAD
     if not items.isfinite().all():
         row = int(items.isfinite().flatten(1).all(1).logical_not().nonzero()[0])
         raise DataError(f"picture {row} has values that are not finite; look at it or leave it out")
-    shape = (items.shape[1], items.shape[2], items.shape[3])
-=======
->>>>>>> e3b4c1867f9c6aa46772a6ad069f250e95f98580
     rng = torch.Generator().manual_seed(seed)
     seen = small(items)
     shape = (seen.shape[1], seen.shape[2], seen.shape[3])
