@@ -1,5 +1,6 @@
 """What all tests share: one thread each, and the real data where they are."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,11 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real data sets at {SHARED_DATA}; this test reads them from there")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Encoders that tests learn go to a folder of theirs, not to the user's."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("GANLIB_HOME", str(tmp_path_factory.mktemp("home")))
+        yield

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from ganlib.cli import main
+from ganlib.data import load
 
 SMALL = ["--network", "mlp", "--width", "16", "--latent", "8"]
 
@@ -210,3 +211,49 @@ def test_a_full_disk_is_said_and_the_checkpoint_before_stays(
     monkeypatch.undo()
     assert sorted((out / "checkpoints").glob("0*")) == before
     assert run("fit", "digits", "--out", str(out), "--items", "640", "--quiet", *SMALL) == 0
+
+
+def test_samples_of_any_program_are_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    digits = load("digits")
+    every = digits.take(np.random.default_rng(0).permutation(len(digits)))[:, 0]
+    (tmp_path / "fakes").mkdir()
+    for number, picture in enumerate(every[:260]):
+        Image.fromarray(picture).save(tmp_path / "fakes" / f"{number}.png")
+    np.savez(tmp_path / "reals.npz", images=every[300:1000])
+    np.savez(tmp_path / "train.npz", images=np.concatenate([every[:60], every[1000:]]))
+    fakes, reals, train = (str(tmp_path / name) for name in ("fakes", "reals.npz", "train.npz"))
+    page = tmp_path / "new" / "report.html"
+    assert run("evaluate", fakes, reals, "--train", train, "--out", str(page), "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["copied"]["verdict"] == "FAIL"
+    assert told["copied"]["scores"]["copy_rate"]["value"] == pytest.approx(60 / 260, abs=0.01)
+    assert page.read_text().startswith("<!doctype html>") and json.loads(page.with_suffix(".json").read_text()) == told
+    assert run("evaluate", fakes, reals, "--features", "pixels", "--out", str(page)) == 0
+    assert "extractor: pixels" in capsys.readouterr().out
+
+
+def test_bad_evaluations_are_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "small.npz", images=np.zeros((300, 6, 6), np.uint8))
+    small, out = str(tmp_path / "small.npz"), str(tmp_path / "page.html")
+    for arguments, status, words in (
+        ((small, "digits", "--out", out), 65, "6x6x1"),
+        ((str(tmp_path / "nothing"), "digits", "--out", out), 66, "nothing"),
+        ((small, small, "--features", "pixel", "--out", out), 2, "pixels"),
+        ((small, small, "--out", str(tmp_path / "page.pdf")), 2, "page.pdf"),
+        ((small, small, "--truncation", "2", "--out", out), 2, "truncation"),
+        ((str(trained), "digits", "--number", "1"), 2, "number 1"),
+    ):
+        assert run("evaluate", *arguments) == status, arguments
+        assert words in capsys.readouterr().err, arguments
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_run_is_evaluated_with_the_data_it_was_trained_on(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("evaluate", str(trained), "digits", "--number", "300", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["protocol"]["training_data"] == "digits"
+    assert told["protocol"]["n_train"] == 1797 - 180, "without what was held out in training"
+    assert told["copied"]["scores"]["copy_rate"]["value"] is not None
+    assert (trained / "evaluation.html").exists() and "how it was learned" in (
+        trained / "evaluation.html"
+    ).read_text().lower()

@@ -230,6 +230,20 @@ def test_saving_writes_the_page_and_its_figures(tmp_path: Path) -> None:
     assert "<img" not in text and "PASS" in text
 
 
+def test_labels_on_both_sides_are_compared(digits: tuple[Data, Data, Data]) -> None:
+    train, held_out, fresh = digits
+    scores = evaluate(fresh, held_out, train=train).scores()
+    agreement, taught = scores["class_agreement"], scores["classification_accuracy"]
+    assert agreement.value is not None and agreement.value > 0.85
+    assert taught.value is not None and taught.value == pytest.approx(taught.real_baseline, abs=0.07)
+    assert fresh.labels is not None
+    swapped = dataclasses.replace(fresh, labels=(fresh.labels + 1) % 10)
+    wrong = evaluate(swapped, held_out, train=train).scores()
+    assert (wrong["class_agreement"].value or 0.0) < 0.1 and (wrong["classification_accuracy"].value or 0.0) < 0.1
+    unlabelled = evaluate(dataclasses.replace(fresh, labels=None), held_out, train=train).scores()
+    assert "class_agreement" not in unlabelled
+
+
 def test_training_items_among_the_held_out_ones_leave_copies_unmeasured() -> None:
     fake, train = points(COUNT, 3), TRAIN[:COUNT]
     fake[:100] = train[:100]

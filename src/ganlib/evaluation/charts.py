@@ -92,7 +92,8 @@ def _text(x: float, y: float, words: str, anchor: str = "start") -> str:
 
 
 def _short(value: float) -> str:
+    value = float(f"{value:.3g}")
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"
-    return f"{value:.2g}"
+    return f"{value:.3g}" if abs(value) >= 100 else f"{value:.2g}"

@@ -1,7 +1,10 @@
 """One evaluation from beginning to end."""
 
+from dataclasses import replace
+
 from ganlib import __version__
 from ganlib.data import Data
+from ganlib.evaluation.classes import by_class
 from ganlib.evaluation.copying import copied, copies
 from ganlib.evaluation.coverage import covered, regions
 from ganlib.evaluation.exhibits import exhibits
@@ -45,6 +48,7 @@ def evaluate(
     material = deal(fake, held_out, train, extractor, seed, num_items)
     near, found, copying = neighbourhoods(material), regions(material), copies(material)
     quality = good(material, near, limits)
+    quality = replace(quality, scores={**quality.scores, **by_class(material)})
     close = None if copying is None or copying.rate.value == 0 else copying.close
     protocol = {**material.about, "k": K, "truncation": truncation, "ganlib": __version__}
     return Evaluation(

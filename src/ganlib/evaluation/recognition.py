@@ -21,8 +21,6 @@ from ganlib.metrics.report import Score
 MIN_DETECTED = 100
 CHANGED_ITEMS = 2500
 """So many pictures of each kind are changed: their features have to be extracted anew."""
-NOTHING_FOUND = 0.55
-"""Where the lower bound of the area lies below this, the detector has found nothing of use."""
 
 
 def recognisable(material: Material, found: Regions | None, limits: Limits) -> Answer:
@@ -42,7 +40,7 @@ def recognisable(material: Material, found: Regions | None, limits: Limits) -> A
     detector = Detector(*learned, seed=material.seed)
     scores = _scores("detector", detector(asked[0]), detector(asked[1]), note)
     area, verdict = scores["detector_auc"], recognised_verdict(scores["detector_auc"], limits)
-    if area.low is not None and area.low <= NOTHING_FOUND:
+    if area.low is not None and area.low <= limits.nothing_found:
         reason = "A detector finds nothing that tells samples from real items: only a mark would make them known."
         return Answer(verdict, reason, scores)
     scope = "It knows this generator alone."

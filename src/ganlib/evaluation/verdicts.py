@@ -27,6 +27,7 @@ class Limits:
     found_warn: float = 0.02  # share of members found while accusing 1 % of the others
     found_fail: float = 0.05
     recognised: float = 0.95  # area under the detector's curve
+    nothing_found: float = 0.55  # its lower bound, below which the detector is of no use
     unlike_everything: float = 0.5  # precision, as a ratio, below which coverage cannot be judged
 
 
@@ -69,7 +70,7 @@ def recognised_verdict(area: Score, limits: Limits) -> Verdict:
     """PASS where a detector recognises the samples, or finds nothing that tells them from real items; WARN between."""
     if area.value is None or area.low is None:
         return "NOT MEASURED"
-    if area.value >= limits.recognised or area.low <= 0.55:
+    if area.value >= limits.recognised or area.low <= limits.nothing_found:
         return "PASS"
     return "WARN"
 

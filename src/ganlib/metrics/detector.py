@@ -64,7 +64,7 @@ def matched(
 
     Among items chosen so, a sample gives itself away by what it looks like and not by how often its kind is drawn.
     """
-    fakes, reals = [], []
+    fakes, reals = [fake_cells[:0]], [real_cells[:0]]
     for cell in fake_cells.unique().tolist():
         ours, theirs = (fake_cells == cell).nonzero()[:, 0], (real_cells == cell).nonzero()[:, 0]
         count = min(len(ours), len(theirs))
@@ -81,7 +81,8 @@ def _trained(items: Float[Tensor, "n d"], answers: Float[Tensor, " n"], seed: in
     """
     rng = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # torch.manual_seed would seed the generators of all devices too, which are not put back.
+        torch.default_generator.manual_seed(seed)
         sizes = ((items.shape[1], WIDTH), (WIDTH, WIDTH))
         layers = [layer for size in sizes for layer in (nn.Linear(*size), nn.LeakyReLU(0.2))]
         network = nn.Sequential(*layers, nn.Linear(WIDTH, 1))

@@ -61,7 +61,9 @@ class LearnedPatches(FeatureExtractor):
 
     def digest(self) -> str:
         parts = [f"learned patches, version {VERSION}, {self.shape}".encode()]
-        return sha256_of(*parts, *(tensor.contiguous().numpy().tobytes() for tensor in self._tensors().values()))
+        for name, tensor in self._tensors().items():
+            parts += [f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), tensor.contiguous().numpy().tobytes()]
+        return sha256_of(*parts)
 
     def __call__(self, items: Float[Tensor, "batch *item"]) -> Float[Tensor, "batch features"]:
         items = small(items)
@@ -95,19 +97,24 @@ class LearnedPatches(FeatureExtractor):
         """A safetensors file of it; see :func:`from_bytes`."""
         tensors = {name: tensor.contiguous() for name, tensor in self._tensors().items()}
         about = {"architecture": ARCHITECTURE, "version": str(VERSION)}
-        return safetensors.torch.save({**tensors, "shape": torch.tensor(self.shape)}, about)
+        tensors |= {"shape": torch.tensor(self.shape), "digest": _as_tensor(self.digest())}
+        return safetensors.torch.save(tensors, about)
 
 
 def learn(items: Float[Tensor, "n channels height width"], *, seed: int) -> LearnedPatches:
     """Learn filters and components from pictures in [-1, 1], a few thousand of them: seconds on a processor.
 
-    The same pictures, seed and machine give the same bits. DataError for fewer than 100 pictures or sides under 4.
+    The same pictures, seed and machine give the same bits. DataError for fewer than 100 pictures, sides under 4,
+    or values that are not finite.
     """
     if items.ndim != 4 or len(items) < MIN_ITEMS or min(items.shape[2:]) < 4:
         raise DataError(
             f"items of shape {tuple(items.shape)}; an encoder is learned from at least {MIN_ITEMS} pictures "
             "(batch, channels, height, width) of 4 x 4 or more: give more, or other features such as pixels"
         )
+    if not items.isfinite().all():
+        row = int(items.isfinite().flatten(1).all(1).logical_not().nonzero()[0])
+        raise DataError(f"picture {row} has values that are not finite; look at it or leave it out")
     rng = torch.Generator().manual_seed(seed)
     seen = small(items)
     shape = (seen.shape[1], seen.shape[2], seen.shape[3])
@@ -158,14 +165,24 @@ def learn_cached(
 
 
 def from_bytes(content: bytes, where: str) -> LearnedPatches:
-    """Read what :meth:`LearnedPatches.to_bytes` wrote. DamagedError for anything else, naming `where`."""
+    """Read what :meth:`LearnedPatches.to_bytes` wrote. DamagedError for anything else, naming `where`.
+
+    The digest is kept beside the numbers, so that a changed bit and another version are told from what was written.
+    """
     try:
         tensors = safetensors.torch.load(content)
         channels, height, width = (int(side) for side in tensors.pop("shape"))
+        written = tensors.pop("digest")
         made = LearnedPatches((channels, height, width), **tensors)
+        if not written.equal(_as_tensor(made.digest())):
+            raise ValueError("its numbers are not those that were written")
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{where} is no encoder of ganlib ({error}); delete it, it is made again") from error
     return made
+
+
+def _as_tensor(digest: str) -> Tensor:
+    return torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8)
 
 
 def small(items: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from ganlib.metrics.checks import checked
 from ganlib.metrics.neighbours import blocks, nearest
 
 MAX_AXES = 32
-"""Density estimates use at most so many principal axes of the samples."""
+"""Density estimates use at most so many principal axes of the reference items."""
 
 
 def gan_leaks(items: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
@@ -29,7 +29,8 @@ def gan_leaks_calibrated(
     """How much nearer the samples come than real items that are no members: some items are near to everything.
 
     ``min_r d(x, r) − min_s d(x, s)``, with as many samples as reference items: the minimum over more is smaller.
-    Chen et al. 2020, arXiv:1909.03935, section 4.4, with real items in place of a reference generator's.
+    The attack calibration of Chen et al. 2020, arXiv:1909.03935, with real items in place of a reference generator's
+    samples.
     """
     count = min(len(fake), len(reference))
     return nearest(items, reference[:count])[0][:, 0] - nearest(items, fake[:count])[0][:, 0]
@@ -41,9 +42,14 @@ def domias(
     """``log p_s(x) − log p_r(x)``: where the samples are denser than the population, the generator has overfitted.
 
     Gaussian kernel estimates with Scott's bandwidth on at most 32 whitened principal axes of the reference. van Breugel
-    et al. 2023, arXiv:2302.12580. DataError for fewer than 3 reference items.
+    et al. 2023, arXiv:2302.12580. Both estimates have the same kernels, shaped by the reference, and as many of them.
+    DataError for fewer than 3 samples or reference items, or for unusable features.
     """
-    items, fake, reference = checked(items, "item"), checked(fake, "fake"), checked(reference, "reference", min_items=3)
+    items = checked(items, "item")
+    fake, reference = checked(fake, "fake", min_items=3), checked(reference, "reference", min_items=3)
+    widths = {part.shape[1] for part in (items, fake, reference)}
+    if len(widths) > 1:
+        raise DataError(f"features are {sorted(widths)} wide; compute all with the same extractor")
     count = min(len(fake), len(reference))
     fake, reference = fake[:count], reference[:count]
     centre = reference.mean(0)

@@ -85,9 +85,13 @@ def data_copying(
 
     Cells weigh as many held-out items as they have; those with fewer than 20 of either do not count. Its variance under
     no copying is ``Σ w²``. Local copying may escape it: it never clears a model alone. None where no cell has enough.
-    Meehan, Chaudhuri & Dasgupta 2020, arXiv:2004.05675.
+    Meehan, Chaudhuri & Dasgupta 2020, arXiv:2004.05675; they search the training items of the same cell alone and do
+    not narrow the deviation for ties. DataError for distances that are unusable or not as many as the cells.
     """
     fake, held_out = _distances(fake, "sample", 1), _distances(held_out, "held-out", 1)
+    for distances, cells in ((fake, fake_cells), (held_out, held_out_cells)):
+        if cells.shape != distances.shape:
+            raise DataError(f"{len(distances)} distances but cells of shape {tuple(cells.shape)}; give one for each")
     scores, weights = [], []
     for cell in held_out_cells.unique().tolist():
         ours, theirs = fake[fake_cells == cell], held_out[held_out_cells == cell]
