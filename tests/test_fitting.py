@@ -19,21 +19,21 @@ def fitted(run: Path | None = None, **options: object) -> GAN:
     return GAN(recipe, seed=1).fit("digits", run=run, progress="none", **options)  # type: ignore[arg-type]
 
 
-def test_patience_is_four_looks_without_a_better_one() -> None:
+def test_patience_is_ten_looks_without_a_better_one() -> None:
     def scores(*values: float) -> list[dict[str, float]]:
         return [{"items": 1, "score": value} for value in values] + [{"items": 2, "other": 0.0}]
 
-    assert not exhausted(scores(5, 4, 3, 2))
-    assert not exhausted(scores(5, 3, 4, 4, 4, 2.9))
-    assert exhausted(scores(5, 3, 4, 4, 4, 3.0))
+    assert not exhausted(scores(5, 3, *[4] * 9))
+    assert not exhausted(scores(5, 3, *[4] * 9, 2.9))
+    assert exhausted(scores(5, 3, *[4] * 9, 3.0))
 
 
 def test_a_run_without_a_budget_ends_by_itself_and_stays_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = iter([5.0, 3.0, 4.0, 4.0, 4.0, 4.0, 1.0, 1.0, 1.0, 1.0])
+    scores = iter([5.0, 3.0, *[4.0] * 10, 1.0])
     monkeypatch.setattr(fitting, "validation_score", lambda *_: next(scores))
     monkeypatch.setattr("ganlib.recipes.r3.DEFAULTS", {"compact": _short()})
     first = fitted(tmp_path / "run")
-    assert [record["score"] for record in first.history_ if "score" in record] == [5.0, 3.0, 4.0, 4.0, 4.0, 4.0]
+    assert [record["score"] for record in first.history_ if "score" in record] == [5.0, 3.0, *[4.0] * 10]
     again = fitted(tmp_path / "run")
     assert again.history_[-1] == first.history_[-1]
 
