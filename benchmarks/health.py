@@ -185,7 +185,8 @@ def summary(delays: list[float | None]) -> dict[str, Any]:
     share = lambda count: round(count / len(delays), 3) if delays else None  # noqa: E731
     return {
         "alarmed": share(len(known)),
-        "within_a_tenth": share(sum(delay <= 0.1 + 1e-9 for delay in known)),
+        "within_a_tenth": share(sum(abs(delay) <= 0.1 + 1e-9 for delay in known)),
+        "earlier": share(sum(delay < -0.1 - 1e-9 for delay in known)),
         "median_delay": round(statistics.median(known), 3) if known else None,
         "largest_delay": round(known[-1], 3) if known else None,
     }

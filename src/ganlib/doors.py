@@ -16,10 +16,10 @@ from ganlib.assess import assess_files, training_data
 from ganlib.data import Data, load, pictures
 from ganlib.data.codec import decode
 from ganlib.data.show import grid, save_animation, save_folder, save_npz, save_png
-from ganlib.errors import MissingError, UsageError
+from ganlib.errors import MissingError, UsageError, WriteError
 from ganlib.evaluation import Evaluation
 from ganlib.evaluation.page import save_page
-from ganlib.files import write_bytes
+from ganlib.files import explained, write_bytes
 from ganlib.gan import GAN
 from ganlib.metrics.features import FeatureExtractor
 from ganlib.metrics.named import named
@@ -126,6 +126,10 @@ def evaluate(
         raise UsageError(
             f"--out {out}: give the name of a page that ends in .html; its figures come beside it as .json"
         )
+    with explained(page):  # before minutes of work
+        page.parent.mkdir(parents=True, exist_ok=True)
+    if page.is_dir() or not os.access(page.parent, os.W_OK):
+        raise WriteError(f"cannot write {page}; choose another --out")
     if number < 2 or seed < 0:
         raise UsageError(f"--number {number} --seed {seed}: accepted are at least 2 samples and a seed of 0 or more")
     if not (is_run or path.suffix == ".gan"):

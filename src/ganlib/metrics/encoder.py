@@ -66,9 +66,10 @@ class LearnedPatches(FeatureExtractor):
         return sha256_of(*parts)
 
     def __call__(self, items: Float[Tensor, "batch *item"]) -> Float[Tensor, "batch features"]:
-        items = small(items)
-        if tuple(items.shape[1:]) != self.shape:
+        seen = small(items) if items.ndim == 4 else items
+        if tuple(seen.shape[1:]) != self.shape:
             raise DataError(f"items of shape {tuple(items.shape[1:])}; {self.name} was learned on {self.shape}")
+        items = seen
         return (self._raw(items.float().cpu()) - self.mean) @ self.components
 
     def _raw(self, items: Tensor) -> Tensor:
