@@ -15,7 +15,7 @@ Curve = tuple[Sequence[float], Sequence[float]]
 def reach_chart(points: Mapping[str, tuple[Score, Score]]) -> str:
     """Recall over precision, of samples and of real data, with their intervals, in a unit square."""
     drawn = [_axes("precision: samples among real items", "recall: real items among samples", (0, 1), (0, 1))]
-    for (name, (across, up)), colour in zip(points.items(), SERIES, strict=False):
+    for below, ((name, (across, up)), colour) in enumerate(zip(points.items(), SERIES, strict=False)):
         if across.value is None or up.value is None:
             continue
         x, y = _x(across.value, (0, 1)), _y(up.value, (0, 1))
@@ -25,7 +25,7 @@ def reach_chart(points: Mapping[str, tuple[Score, Score]]) -> str:
                 drawn.append(_line(ends, colour, 2))
         drawn.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{colour}"/>')
         side, anchor = (-10, "end") if across.value > 0.7 else (10, "start")
-        drawn.append(_text(x + side, y - 8, name, anchor))
+        drawn.append(_text(x + side, y + (18 if below else -8), name, anchor))
     return _svg(drawn, "Precision and recall of the samples and of real data")
 
 

@@ -1,5 +1,7 @@
 """Where both sides have labels: are the samples of the class that they were drawn for, and do they teach it?"""
 
+import textwrap
+
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -41,7 +43,7 @@ def by_class(material: Material) -> dict[str, Score]:
         frechet_by_class(reference.features, real, features, labels)
         for features, labels in ((fake.features[known], ours[known]), (fresh.features, theirs))
     )
-    scores["frechet_by_class"] = Score(within.mean, real_baseline=of_real.mean, note=within.note)
+    scores["frechet_by_class"] = Score(within.mean, real_baseline=of_real.mean, note=textwrap.shorten(within.note, 120))
     return scores
 
 

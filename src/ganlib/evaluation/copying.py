@@ -75,7 +75,7 @@ def copied(material: Material, found: Copies | None, regions: Regions | None, li
     if found is None:
         held_out = len(material.reference) + len(material.fresh)
         needed = too_few(MIN_HELD_OUT, held_out, "held-out items")
-        return Answer("NOT MEASURED", "Too few held-out items.", {"copy_rate": needed})
+        return Answer("NOT MEASURED", f"Too few items: it {needed.note}.", {"copy_rate": needed})
     if why := found.muddled():
         return Answer("NOT MEASURED", why, {"copy_rate": Score(None, note=why)})
     value = authenticity(found.fake.distances, _spacing(train, found.fake.items))

@@ -78,7 +78,7 @@ def covered(
     fake, fresh = material.alike()
     if near is None:
         needed = too_few(MIN_ITEMS, len(fake), "samples, and twice as many held-out items")
-        return Answer("NOT MEASURED", "Too few items.", {"coverage": needed})
+        return Answer("NOT MEASURED", f"Too few items: it {needed.note}.", {"coverage": needed})
     scores = _shares(material, *near)
     verdicts: dict[str, Verdict] = {
         name: ratio_verdict(score, limits.coverage_warn, limits.coverage_fail) for name, score in scores.items()

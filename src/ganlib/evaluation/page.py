@@ -145,7 +145,7 @@ def _figure(pictures: np.ndarray, caption: str, columns: int) -> str:
 
 def _img(pictures: np.ndarray, columns: int, words: str) -> str:
     step = -(-max(pictures.shape[1:3]) // MAX_SIDE)  # a sheet of photographs in full would be hundreds of megabytes
-    sheet = grid(pictures[:, ::step, ::step], columns, scale=1 if pictures.shape[2] >= 64 else 2)
+    sheet = grid(pictures[:, ::step, ::step], columns, scale=max(1, 56 // pictures.shape[2]))
     content = io.BytesIO()
     Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet).save(content, "PNG", optimize=True)
     data = base64.b64encode(content.getvalue()).decode()

@@ -27,7 +27,7 @@ def private(material: Material, copying: Copies | None, judge: Judge | None, lim
     count = min(len(material.members), len(material.reference))
     if count < MIN_ATTACKED:
         needed = too_few(MIN_ATTACKED, count, "training items, and twice as many held-out ones")
-        return Answer("NOT MEASURED", "Too few items to attack.", {"members_found": needed})
+        return Answer("NOT MEASURED", f"Too few items: it {needed.note}.", {"members_found": needed})
     if copying is not None and (why := copying.muddled()):
         return Answer("NOT MEASURED", why, {"members_found": Score(None, note=why)})
     inside, outside = material.members.first(count), material.reference.first(count)

@@ -35,7 +35,7 @@ def good(material: Material, near: tuple[Neighbourhood, Neighbourhood] | None, l
     fake, fresh = material.alike()
     if near is None:
         needed = too_few(MIN_ITEMS, len(fake), "samples, and twice as many held-out items")
-        return Answer("NOT MEASURED", "Too few items.", {"precision": needed})
+        return Answer("NOT MEASURED", f"Too few items: it {needed.note}.", {"precision": needed})
     ours, real = near
     different = _different(material, fake)
     share = wilson(round(ours.precision * different), different)

@@ -33,7 +33,7 @@ def recognisable(material: Material, found: Regions | None, limits: Limits) -> A
     least = min(half, len(material.reference), len(material.fresh))
     if least < MIN_DETECTED:
         needed = too_few(MIN_DETECTED, least, "held-out items in each half, and twice as many samples")
-        return Answer("NOT MEASURED", "Too few items to train a detector.", {"detector_auc": needed})
+        return Answer("NOT MEASURED", f"Too few items: it {needed.note}.", {"detector_auc": needed})
     seen, tried, note = _chosen(material, found, half)
     learned = material.fake.features[seen[0]], material.reference.features[seen[1]]
     asked = material.fake.features[tried[0]], material.fresh.features[tried[1]]
