@@ -120,4 +120,6 @@ def test_neighbourhood_is_that_of_prdc(k: int) -> None:
     prdc = pytest.importorskip("prdc", reason="prdc is not installed: pip install prdc")
     real, fake = features(500, 1), features(400, 2, 0.2)
     theirs = prdc.compute_prdc(real.numpy(), fake.numpy(), k)
-    assert vars(neighbourhood(real, fake, k=k)) == pytest.approx(theirs, rel=1e-6)
+    ours = neighbourhood(real, fake, k=k)
+    assert {name: getattr(ours, name) for name in theirs} == pytest.approx(theirs, rel=1e-6)
+    assert set(theirs) == {"precision", "recall", "density", "coverage"}
