@@ -48,7 +48,9 @@ class Diagnosis:
         return json.dumps({"healthy": self.healthy, **asdict(self)})
 
     def __str__(self) -> str:
-        verdict = "healthy" if self.healthy else f"not healthy: {len(self.findings)} findings"
+        verdict = (
+            "healthy" if self.healthy else f"not healthy: {len(self.findings)} finding{'s' * (len(self.findings) != 1)}"
+        )
         lines = [f"{verdict} after {self.items:,} items", *map(str, self.findings)]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 

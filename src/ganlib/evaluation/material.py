@@ -134,7 +134,7 @@ def _check_alike(fake: Data, held_out: Data, train: Data | None) -> None:
         if other is not None and (other.spec.kind, other.spec.shape) != (held_out.spec.kind, held_out.spec.shape):
             raise DataError(
                 f"{other.source} holds {_said(other)}, {held_out.source} {_said(held_out)}; both must be alike: "
-                "pass size to cut and resize pictures, and give both in colour or both in grey"
+                "cut and resize pictures with size (--size), and give both in colour or both in grey"
             )
     if min(len(fake), len(held_out) // 2) < 2:
         raise DataError(
