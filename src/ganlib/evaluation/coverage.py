@@ -1,5 +1,6 @@
 """Is everything covered?"""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -68,7 +69,7 @@ def covered(
     near: tuple[Neighbourhood, Neighbourhood] | None,
     found: Regions | None,
     copies: Bool[Tensor, " fakes"] | None,
-    precision: Score,
+    quality: Mapping[str, Score],
     limits: Limits,
 ) -> Answer:
     """By coverage, recall, the regions that are missed, and samples that come twice.
@@ -91,7 +92,10 @@ def covered(
         scores["duplicates"], limits.duplicates_warn + by_chance, limits.duplicates_fail + by_chance
     )
     scores["vendi"] = Score(vendi_score(fake.features), real_baseline=vendi_score(fresh.features))
-    strange = (precision.high or 0.0) < limits.unlike_everything * (precision.real_baseline or 1.0)
+    strange = any(
+        (quality[name].high or 0.0) < limits.unlike_everything * (quality[name].real_baseline or 1.0)
+        for name in ("precision", "density")
+    )
     if strange and verdicts["duplicates"] not in ("WARN", "FAIL"):
         return Answer(
             "NOT MEASURED",

@@ -53,7 +53,7 @@ def evaluate(
     protocol = {**material.about, "k": K, "truncation": truncation, "ganlib": __version__}
     return Evaluation(
         quality,
-        covered(material, near, found, close, quality.scores["precision"], limits),
+        covered(material, near, found, close, quality.scores, limits),
         copied(material, copying, found, limits),
         private(material, copying, judge, limits),
         recognisable(material, found, limits),
