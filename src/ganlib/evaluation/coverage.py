@@ -93,8 +93,8 @@ def covered(
     )
     scores["vendi"] = Score(vendi_score(fake.features), real_baseline=vendi_score(fresh.features))
     strange = any(
-        (quality[name].high or 0.0) < limits.unlike_everything * (quality[name].real_baseline or 1.0)
-        for name in ("precision", "density")
+        (quality[name].high or 0.0) < limit * (quality[name].real_baseline or 1.0)
+        for name, limit in (("precision", limits.strange_precision), ("density", limits.strange_density))
     )
     if strange and verdicts["duplicates"] not in ("WARN", "FAIL"):
         return Answer(

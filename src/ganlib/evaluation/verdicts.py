@@ -28,7 +28,8 @@ class Limits:
     found_fail: float = 0.05
     recognised: float = 0.95  # area under the detector's curve
     nothing_found: float = 0.55  # its lower bound, below which the detector is of no use
-    unlike_everything: float = 0.5  # precision or density, as a ratio: below it coverage cannot be judged
+    strange_precision: float = 0.5  # as ratios: below either, coverage cannot be judged
+    strange_density: float = 0.25
 
 
 def worst(verdicts: Mapping[str, Verdict]) -> tuple[Verdict, list[str]]:
