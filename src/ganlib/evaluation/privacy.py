@@ -8,8 +8,8 @@ from torch import Tensor
 from ganlib.evaluation.copying import Copies
 from ganlib.evaluation.material import Material, Part
 from ganlib.evaluation.result import Answer
-from ganlib.evaluation.verdicts import Limits, share_verdict, too_few
-from ganlib.metrics.intervals import area_under_curve, detection_rate
+from ganlib.evaluation.verdicts import Limits, share_verdict, told_apart, too_few
+from ganlib.metrics.intervals import detection_rate
 from ganlib.metrics.membership import domias, gan_leaks, gan_leaks_calibrated
 from ganlib.metrics.report import Score
 
@@ -42,7 +42,7 @@ def private(material: Material, copying: Copies | None, judge: Judge | None, lim
     }
     scores: dict[str, Score] = {}
     for name, (members, others) in attacks.items():
-        scores |= _scores(name, members, others)
+        scores |= told_apart(name, members, others)
     # Several attacks are tried, so each gets its part of what chance may do.
     rates = {name: detection_rate(*pair, confidence=1 - 0.05 / len(attacks)) for name, pair in attacks.items()}
     best = max(rates, key=lambda name: (rates[name].low, rates[name].value))
@@ -51,13 +51,5 @@ def private(material: Material, copying: Copies | None, judge: Judge | None, lim
     reason = f"The best attack finds {lead.value:.1%} of the training items while accusing 1 % of the others"
     reason += "; guessing finds 1 %." if verdict == "PASS" else ": the samples give them away."
     if judge is not None:
-        scores |= _scores("logan", judge(inside), judge(outside), "if the discriminator is published")
+        scores |= told_apart("logan", judge(inside), judge(outside), "if the discriminator is published")
     return Answer(verdict, reason, {"members_found": lead, **scores})
-
-
-def _scores(name: str, members: Tensor, others: Tensor, note: str = "") -> dict[str, Score]:
-    area, rate = area_under_curve(members, others), detection_rate(members, others)
-    return {
-        f"{name}_auc": Score(area.value, area.low, area.high, 0.5, note),
-        f"{name}_found": Score(rate.value, rate.low, rate.high, 0.01, note),
-    }

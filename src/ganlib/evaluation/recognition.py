@@ -12,10 +12,9 @@ from torch import Tensor
 from ganlib.evaluation.coverage import Regions
 from ganlib.evaluation.material import Material, Part, batches
 from ganlib.evaluation.result import Answer
-from ganlib.evaluation.verdicts import Limits, recognised_verdict, too_few
+from ganlib.evaluation.verdicts import Limits, recognised_verdict, told_apart, too_few
 from ganlib.metrics.detector import Detector, matched
 from ganlib.metrics.features import features
-from ganlib.metrics.intervals import area_under_curve, detection_rate
 from ganlib.metrics.report import Score
 
 MIN_DETECTED = 100
@@ -38,7 +37,7 @@ def recognisable(material: Material, found: Regions | None, limits: Limits) -> A
     learned = material.fake.features[seen[0]], material.reference.features[seen[1]]
     asked = material.fake.features[tried[0]], material.fresh.features[tried[1]]
     detector = Detector(*learned, seed=material.seed)
-    scores = _scores("detector", detector(asked[0]), detector(asked[1]), note)
+    scores = told_apart("detector", detector(asked[0]), detector(asked[1]), note)
     area, verdict = scores["detector_auc"], recognised_verdict(scores["detector_auc"], limits)
     if area.low is not None and area.low <= limits.nothing_found:
         reason = "A detector finds nothing that tells samples from real items: only a mark would make them known."
@@ -74,7 +73,7 @@ def _changed_scores(
     detector = Detector(*(torch.cat(side) for side in zip(*to_learn, strict=True)), seed=material.seed)
     scores: dict[str, Score] = {}
     for name, (ours, real) in to_try.items():
-        scores |= _scores(f"detector_{name}", detector(ours), detector(real), note)
+        scores |= told_apart(f"detector_{name}", detector(ours), detector(real), note)
     return scores
 
 
@@ -90,14 +89,6 @@ def _chosen(
     everything = torch.arange(len(material.fake))
     reference, fresh = torch.arange(len(material.reference)), torch.arange(len(material.fresh))
     return (everything[:half], reference), (everything[half:], fresh), ""
-
-
-def _scores(name: str, ours: Tensor, real: Tensor, note: str) -> dict[str, Score]:
-    area, rate = area_under_curve(ours, real), detection_rate(ours, real)
-    return {
-        f"{name}_auc": Score(area.value, area.low, area.high, 0.5, note),
-        f"{name}_found": Score(rate.value, rate.low, rate.high, 0.01, note),
-    }
 
 
 def _features(material: Material, part: Part, rows: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:

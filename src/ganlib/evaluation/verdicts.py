@@ -6,7 +6,10 @@ A verdict is given where the whole 95 % interval lies beyond a limit, so that ch
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from ganlib.evaluation.result import Verdict
+from ganlib.metrics.intervals import area_under_curve, detection_rate
 from ganlib.metrics.report import Score
 
 
@@ -85,3 +88,12 @@ def compared(scores: Mapping[str, Score], names: list[str]) -> str:
 def too_few(needed: int, given: int, what: str = "items on each side") -> Score:
     """A figure that is not measured, and how many items it takes."""
     return Score(None, note=f"needs at least {needed} {what}, has {given}")
+
+
+def told_apart(name: str, ours: Tensor, others: Tensor, note: str = "") -> dict[str, Score]:
+    """How well scores tell two groups apart: the area under the curve, the share found at one false alarm in 100."""
+    area, rate = area_under_curve(ours, others), detection_rate(ours, others)
+    return {
+        f"{name}_auc": Score(area.value, area.low, area.high, 0.5, note),
+        f"{name}_found": Score(rate.value, rate.low, rate.high, 0.01, note),
+    }
