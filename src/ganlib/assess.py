@@ -50,7 +50,7 @@ def assess_model(
 
 def assess_files(
     fakes: Path | str,
-    reals: Path | str,
+    held_out: Data,
     *,
     train: Path | str | None,
     size: tuple[int, int] | int | None = None,
@@ -59,7 +59,7 @@ def assess_files(
     seed: int = 0,
 ) -> Evaluation:
     """Evaluate the samples of any program, in whatever :func:`ganlib.data.load` reads, against real items."""
-    fake, held_out = load(fakes, size=size), load(reals, size=size)
+    fake = load(fakes, size=size)
     known = None if train is None else load(train, size=size)
     return evaluate(fake, held_out, train=known, extractor=extractor, num_items=num_items, seed=seed)
 

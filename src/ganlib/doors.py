@@ -137,8 +137,11 @@ def evaluate(
             raise UsageError(
                 f"--truncation {truncation}: {samples} are samples already; it is for a run or a .gan file"
             )
-        extractor = None if features is None else _extractor(features, load(reals, size=sides), device)
-        found = assess_files(samples, reals, train=train, size=sides, num_items=number, extractor=extractor, seed=seed)
+        held_out = load(reals, size=sides)
+        extractor = None if features is None else _extractor(features, held_out, device)
+        found = assess_files(
+            samples, held_out, train=train, size=sides, num_items=number, extractor=extractor, seed=seed
+        )
         save_page(found, page, title=f"Evaluation of {samples}")
         return found, page
     gan = GAN.load(samples, device=device)
