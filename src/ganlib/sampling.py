@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ganlib.core import Condition, Task
+from ganlib.core import Condition, Draws, Task
 from ganlib.training.runtime import seed_of
 
 CHUNK_ITEMS = 64
@@ -94,7 +94,7 @@ class Sampler:
 
     def _latent_chunk(self, seed: int, chunk: int, truncation: float | None) -> Tensor:
         # Drawn on the CPU, so that a seed means the same latents on every device.
-        latent = self.task.latent(CHUNK_ITEMS, torch.Generator().manual_seed(seed_of(seed, "latent", chunk)))
+        latent = self.task.latent(CHUNK_ITEMS, Draws(torch.Generator().manual_seed(seed_of(seed, "latent", chunk))))
         return latent if truncation is None else truncated(latent, truncation)
 
     def _label_chunk(self, seed: int, chunk: int) -> Tensor:
