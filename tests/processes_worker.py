@@ -4,6 +4,7 @@ Arguments: rank, number of processes, a folder. The first process writes ``resul
 the gradients of all processes together are from those of one, and what else the tests ask for.
 """
 
+import copy
 import json
 import sys
 from collections.abc import Callable
@@ -11,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganlib.core import Batch, Objective, OptimiserSettings, Plan, WeightedPenalty, constant
+from ganlib.data import load
 from ganlib.losses import Hinge, RelativisticPairing
 from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
 from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -25,6 +28,9 @@ from ganlib.networks.vectors import MixtureGenerator, NoisyDiscriminator
 from ganlib.penalties import R1, R2, GradientPenalty
 from ganlib.tasks.generate import Generate
 from ganlib.tasks.noisy import GenerateNoisy
+from ganlib.training.guard import NonFinite
+from ganlib.training.joined import JoinedBatchNorm
+from ganlib.training.loop import train
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State, create, to_tensors
 from ganlib.training.step import step
@@ -141,6 +147,74 @@ def difference(plan: Plan, team: Team, precision: Any = "float32", num_steps: in
     return max(shares)
 
 
+def lost_step(place: str, team: Team) -> list[str]:
+    """What each process raises where one item, or one weight's gradient, of the last process is not finite."""
+    plan, runtime = make_plan(compact(), EXACT), Runtime(team=team)
+    state = create(plan, runtime, SEED, 1000)
+    batch = rows(whole_batch(plan), team)
+    if team.rank == team.size - 1:
+        if place == "item":
+            batch["real"][0, 0, 0, 0] = torch.nan
+        else:
+            assert state.discriminator is not None
+            next(state.discriminator.parameters()).register_hook(lambda gradient: gradient * torch.inf)
+    before = weights(state)
+    try:
+        list(train(state, plan, [batch], runtime, SEED))
+        raised = "nothing"
+    except NonFinite as error:
+        raised = f"{error.trouble.kind} {error.trouble.name}"
+    same = all(torch.equal(value, before[name]) for name, value in weights(state).items())
+    return team.all(f"{raised}, {'unchanged' if same else 'changed'}")
+
+
+def seen_items(team: Team) -> list[int]:
+    """The items of five steps of data whose numbers say which they are, of all processes together, by step."""
+    numbers = np.arange(50, dtype=np.float32).reshape(50, 1)
+    data = load(numbers.repeat(2, 1))
+    batches = data.batches(12, 7, 24, (team.rank, team.size))
+    found = [
+        (next(batches)["real"][:, 0] * data.spec.scale[0] + data.spec.offset[0]).round().int().tolist()
+        for _ in range(5)
+    ]
+    return [item for step in zip(*team.all(found), strict=True) for row in zip(*step, strict=True) for item in row]
+
+
+def told(team: Team) -> dict[str, Any]:
+    """What processes tell each other, as each of them has it afterwards."""
+    own = torch.arange(3.0) + 10 * team.rank
+    words = {"a": [1, None, "ä"], "nan": float("nan")} if team.rank == 0 else None
+    tensors = {"group": {"x": own, "count": torch.tensor(7), "none": torch.empty(0, 2)}} if team.rank == 0 else {}
+    rows = torch.arange(11.0).view(11, 1)
+    chunks = [chunk for number, chunk in enumerate(rows.split(2)) if number % team.size == team.rank]
+    return {
+        "largest": team.largest(team.rank, -team.rank),
+        "mean": [float(value) for value in team.mean([own[0], own[1]])],
+        "first": str(team.first(words)),
+        "all": team.all(team.rank * "long"),
+        "tensors": str(team.tensors_of_first(tensors)),
+        "dealt": team.dealt(torch.cat(chunks), 11, 2).flatten().tolist(),
+    }
+
+
+def norms(team: Team) -> float:
+    """How far joined batch normalisation is from torch's own on the joined batch: values, two derivatives, buffers."""
+    worst = 0.0
+    for norm, shape in ((nn.BatchNorm1d(3), (8, 3)), (nn.BatchNorm2d(3, affine=False, momentum=None), (8, 3, 2, 2))):
+        whole = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 3 + 100
+        kept = slice(team.rank, None, team.size)
+        found = []
+        for module, items in ((norm, whole), (JoinedBatchNorm(copy.deepcopy(norm), team), whole[kept])):
+            module, items = module.double(), items.clone().requires_grad_()
+            (first,) = torch.autograd.grad(module(items).sin().sum(), items, create_graph=True)
+            (second,) = torch.autograd.grad(first.square().sum(), items)
+            module.eval()
+            found.append([module(items), first, second, module.running_mean, module.running_var])
+        for alone, joined in zip(*found, strict=True):
+            worst = max(worst, float((alone[kept] if alone.ndim > 1 else alone).sub(joined).abs().max()))
+    return worst
+
+
 def main(rank: int, size: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
@@ -149,6 +223,11 @@ def main(rank: int, size: int, folder: Path) -> None:
     found: dict[str, Any] = {"cases": {}}
     for name, make in CASES.items():
         found["cases"][name] = max(team.all(difference(make(), team)))
+    found["lost steps"] = {place: lost_step(place, team) for place in ("item", "gradient")}
+    found["seen"] = [seen_items(Team()), seen_items(team)]
+    found["told"] = team.all(told(team))
+    found["norms"] = max(team.all(norms(team)))
+    found["bfloat16"] = max(team.all(difference(make_plan(compact(), EXACT), team, "bfloat16")))
     if rank == 0:
         (folder / "results.json").write_text(json.dumps(found))
     dist.barrier()
