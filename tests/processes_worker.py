@@ -164,7 +164,8 @@ def lost_step(place: str, team: Team) -> list[str]:
         raised = "nothing"
     except NonFinite as error:
         raised = f"{error.trouble.kind} {error.trouble.name}"
-    same = all(torch.equal(value, before[name]) for name, value in weights(state).items())
+    kept = {name: value for name, value in weights(state).items() if "running" not in name}
+    same = all(torch.equal(value, before[name]) for name, value in kept.items())
     return team.all(f"{raised}, {'unchanged' if same else 'changed'}")
 
 
@@ -211,7 +212,7 @@ def norms(team: Team) -> float:
             module.eval()
             found.append([module(items), first, second, module.running_mean, module.running_var])
         for alone, joined in zip(*found, strict=True):
-            worst = max(worst, float((alone[kept] if alone.ndim > 1 else alone).sub(joined).abs().max()))
+            worst = max(worst, float((alone[kept] if alone.ndim > 1 else alone).sub(joined).detach().abs().max()))
     return worst
 
 

@@ -59,7 +59,7 @@ class DamagedError(GanlibError, OSError):
 class LostError(GanlibError, RuntimeError):
     """Another process of the same training has gone."""
 
-    exit_status = 75
+    exit_status = 76
 
 
 class RunError(GanlibError, ValueError):

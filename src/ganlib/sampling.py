@@ -64,9 +64,13 @@ class Sampler:
         seed: int,
         labels: Int[Tensor, " given"] | None = None,
         truncation: float | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[Tensor, Condition]]:
-        """Items and their labels in chunks, on the CPU, in constant memory. Given labels are taken in turn."""
-        for chunk in range(math.ceil(num_items / CHUNK_ITEMS)):
+        """Items and their labels in chunks, on the CPU, in constant memory. Given labels are taken in turn.
+
+        Of a `part` (rank, size) only every `size`-th chunk is drawn, from number `rank` on.
+        """
+        for chunk in range(part[0], math.ceil(num_items / CHUNK_ITEMS), part[1]):
             first = chunk * CHUNK_ITEMS
             condition: Condition = None
             if self.label_share:

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ganlib.errors import LostError, UsageError
+from ganlib.errors import GanlibError, LostError, UsageError
 
 
 @final
@@ -81,8 +81,7 @@ class Team:
                     if self.rank == 0
                     else torch.empty(shape, dtype=_DTYPES[kind])
                 )
-                with _losses():
-                    dist.broadcast(tensor.view(-1).view(torch.uint8) if tensor.numel() else tensor, 0)
+                dist.broadcast(tensor, 0)
                 found[group][name] = tensor
         return found
 
@@ -108,14 +107,12 @@ class Team:
         return wrapped
 
     def _all_reduced(self, tensor: Tensor, operation: Any) -> Tensor:
-        with _losses():
-            dist.all_reduce(tensor, operation)
+        dist.all_reduce(tensor, operation)
         return tensor
 
     def _all_gathered(self, tensor: Tensor) -> list[Tensor]:
         parts = [torch.empty_like(tensor) for _ in range(self.size)]
-        with _losses():
-            dist.all_gather(parts, tensor)
+        dist.all_gather(parts, tensor)
         return parts
 
 
@@ -177,11 +174,18 @@ def leave() -> None:
 
 
 @contextlib.contextmanager
-def _losses():
-    """Raises :class:`LostError` where another process has gone."""
+def lost_ones(team: Team) -> Iterator[None]:
+    """Raises :class:`LostError` where another process has gone, which torch tells in several ways."""
     try:
         yield
     except RuntimeError as error:
+        if team.alone or isinstance(error, GanlibError) or not _of_the_network(error):
+            raise
         raise LostError(
             "another process of this training has ended; run the same command again to go on from the last checkpoint"
         ) from error
+
+
+def _of_the_network(error: RuntimeError) -> bool:
+    words = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe", "Timed out waiting")
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
