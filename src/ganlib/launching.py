@@ -13,7 +13,7 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from ganlib.errors import UsageError
+from ganlib.errors import LostError, UsageError
 from ganlib.progress import say
 
 RESTARTS = 3
@@ -64,15 +64,21 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
         except ChildFailedError as error:
             failures = [failure for failure in error.failures.values() if isinstance(failure, ProcessFailure)]
         restarts = 0 if time.monotonic() - began > LASTING_SECONDS else restarts
-        killed = next((failure for failure in failures if failure.exitcode < 0), None)
-        if killed is None or restarts == RESTARTS:
-            return status_of(failures)
+        killed = next((each for each in failures if each.exitcode < 0 and each.exitcode != -signal.SIGTERM), None)
+        status = status_of(failures)
+        if killed is None or restarts == RESTARTS or status not in (LostError.exit_status, 128 - killed.exitcode):
+            return status
         restarts += 1
         name = signal.Signals(-killed.exitcode).name
         say(f"process {killed.local_rank} was ended by {name}; beginning again from the last checkpoint", "lines")
 
 
 def status_of(failures: Sequence[ProcessFailure]) -> int:
-    """The exit status of the process with the lowest rank that has one of its own, else 128 and the signal's number."""
-    own = [failure.exitcode for failure in sorted(failures, key=lambda each: each.local_rank) if failure.exitcode > 0]
-    return own[0] if own else 128 - min((failure.exitcode for failure in failures), default=0)
+    """What the first process with an error of its own ended with, else the signal that ended one, as a shell says it.
+
+    The launcher ends the other processes by SIGTERM, and some end because they have lost one.
+    """
+    codes = [failure.exitcode for failure in sorted(failures, key=lambda each: each.local_rank)]
+    own = [code for code in codes if code > 0 and code != LostError.exit_status]
+    killed = [128 - code for code in codes if code < 0 and code != -signal.SIGTERM]
+    return next(iter([*own, *killed]), LostError.exit_status)

@@ -98,7 +98,6 @@ def prepare(request: Request) -> Prepared:
         setting = Setting(data.spec, len(train), kind, pace.seconds, pace.items, conditional, request.size)
         recipe = request.asked or recipes.find(recipes.DEFAULT)()
         opened = begin(recipe, setting, data, shares, runtime, seed, run)
-    check_batch(opened.plan, runtime.team)
     if run is not None:
         _check_held_out(run, held_out)
     plan, notice = suited(opened.plan, opened.state, train, conditional, runtime)
@@ -132,6 +131,7 @@ def begin(
     """A new training; its recipe and the fingerprint of its data are written first."""
     facts = model.to_json(recipe, setting, label_share, seed)
     plan = recipe.plan(setting)
+    check_batch(plan, runtime.team)
     state = create(plan, runtime, seed, plan.items)
     if run is not None:
         size_bytes = sum(tensor.nbytes for group in to_tensors(state).values() for tensor in group.values())
