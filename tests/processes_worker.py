@@ -6,7 +6,10 @@ the gradients of all processes together are from those of one, and what else the
 
 import copy
 import json
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +22,8 @@ from torch import Tensor, nn
 
 from ganlib.core import Batch, Objective, OptimiserSettings, Plan, WeightedPenalty, constant
 from ganlib.data import load
+from ganlib.errors import DivergedError
+from ganlib.gan import GAN
 from ganlib.losses import Hinge, RelativisticPairing
 from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
 from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -26,6 +31,8 @@ from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
 from ganlib.networks.parts import spectral_normalise
 from ganlib.networks.vectors import MixtureGenerator, NoisyDiscriminator
 from ganlib.penalties import R1, R2, GradientPenalty
+from ganlib.recipe import Recipe
+from ganlib.recipes.r3 import r3
 from ganlib.tasks.generate import Generate
 from ganlib.tasks.noisy import GenerateNoisy
 from ganlib.training.guard import NonFinite
@@ -216,6 +223,30 @@ def norms(team: Team) -> float:
     return worst
 
 
+def small_recipe(**options: Any) -> Recipe:
+    return r3(network="compact", width=4, latent=8, batch_items=32, penalty_every_steps=2, **options)
+
+
+def fitted(team: Team, folder: Path) -> dict[str, Any]:
+    """Calls of fit in both processes: what their histories say, and how each ends."""
+    gan = GAN(small_recipe(), seed=3, precision="float32").fit("digits", items=640, progress="none")
+    if team.rank == 0:
+        gan.save(folder / "fitted.gan")
+    found: dict[str, Any] = {"histories": team.all(gan.history_), "ends": {}}
+    timed = GAN(small_recipe(), seed=3).fit("digits", minutes=0.03, run=folder / "timed", progress="none")
+    found["timed"] = team.all(timed.history_)
+    if team.rank > 0:
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    for name, rate in (("signal", 1e-3), ("diverged", 1e6)):
+        try:
+            GAN(small_recipe(learning_rate=rate), seed=3).fit("digits", items=10**6, progress="none")
+            end = "nothing"
+        except (SystemExit, DivergedError) as error:
+            end = f"{type(error).__name__} {error}"
+        found["ends"][name] = team.all(end)
+    return found
+
+
 def main(rank: int, size: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
@@ -229,6 +260,7 @@ def main(rank: int, size: int, folder: Path) -> None:
     found["told"] = team.all(told(team))
     found["norms"] = max(team.all(norms(team)))
     found["bfloat16"] = max(team.all(difference(make_plan(compact(), EXACT), team, "bfloat16")))
+    found |= fitted(team, folder)
     if rank == 0:
         (folder / "results.json").write_text(json.dumps(found))
     dist.barrier()

@@ -7,10 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from ganlib.core import Draws
+from ganlib.data import load
+from ganlib.fitting import extractor_for
+from ganlib.gan import GAN
+from ganlib.metrics.features import features, quantise
+from ganlib.metrics.scores import frechet_distance
+from ganlib.opening import split
 from processes_worker import CASES
 
 HERE = Path(__file__).parent
@@ -18,9 +25,13 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("two")
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> dict[str, Any]:
     """What two processes found out in one start; see processes_worker."""
-    folder = tmp_path_factory.mktemp("two")
     lives = [
         subprocess.Popen(
             [sys.executable, str(HERE / "processes_worker.py"), str(rank), "2", str(folder)],
@@ -71,6 +82,28 @@ def test_processes_tell_each_other(found: dict[str, Any]):
             {"group": {"x": torch.tensor([0.0, 1, 2]), "count": torch.tensor(7), "none": torch.empty(0, 2)}}
         )
         assert told["dealt"] == list(range(11))
+
+
+def test_fit_says_the_same_in_all_processes(found: dict[str, Any]):
+    for histories in (found["histories"], found["timed"]):
+        assert histories[0] == histories[1]
+        assert len(histories[0]) > 1
+    assert found["ends"]["signal"] == ["SystemExit 143"] * 2
+    first, second = found["ends"]["diverged"]
+    assert first == second and first.startswith("DivergedError")
+
+
+def test_the_score_is_that_of_one_process(found: dict[str, Any], folder: Path):
+    gan = GAN.load(folder / "fitted.gan")
+    train, held_out = split(load("digits"), None, 3, None)
+    assert held_out is not None
+    count, extractor = len(held_out), extractor_for(train)
+    real = features(extractor, [held_out.batch(np.arange(count))["real"]])
+    drawn = gan.model_.sampler.stream(count, seed=4)
+    expected = frechet_distance(real, features(extractor, [quantise(part) for part, _ in drawn]))
+    scores = [record["score"] for record in found["histories"][0] if "score" in record]
+    assert count % 64 and count > 128, "the last chunk is to be a part of one"
+    assert scores[-1] == pytest.approx(expected, rel=1e-12)
 
 
 def test_draws_of_all_processes_are_those_of_one():

@@ -40,7 +40,7 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
 
     A process that is killed ends the others; all begin again from the last checkpoint, up to `RESTARTS` times.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
+    logging.disable(logging.CRITICAL)  # the processes speak for themselves
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")  # for the checkpoint of a training that is stopped
     restarts = 0
