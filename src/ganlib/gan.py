@@ -30,7 +30,7 @@ from ganlib.session import CHECKPOINT_SECONDS, Session
 from ganlib.stopping import stop_wishes
 from ganlib.training.run import Run
 from ganlib.training.runtime import Precision, Runtime, choose_device, choose_precision
-from ganlib.training.team import join, lost_ones, own_device, told_apart
+from ganlib.training.team import join, lost_ones, own_device
 
 
 class GAN:
@@ -97,8 +97,7 @@ class GAN:
             raise UsageError("give items or minutes, not both")
         if (items is not None and items < 1) or (minutes is not None and not 0 < minutes < 1e7):
             raise UsageError(f"items={items}, minutes={minutes}: a budget must be over 0")
-        device = choose_device(self.device)
-        device = own_device(device) if told_apart() else device
+        device = own_device(choose_device(self.device))
         asked = recipes.find(self.recipe)() if isinstance(self.recipe, str) else self.recipe
         request = Request(
             load=lambda: load(data, labels, size=size),
@@ -116,12 +115,7 @@ class GAN:
         with lost_ones(request.runtime.team):
             if request.runtime.team.rank > 0:
                 return self._train(request, "none")  # the first process alone writes and speaks
-            if run is None:
-                return self._train(request, progress)
-            if not Path(run).exists():
-                request = request.with_data()  # unusable data should not leave a folder behind
-            with Run.open(run) as opened:
-                return self._train(dataclasses.replace(request, run=opened), progress)
+            return self._train(request, progress) if run is None else self._train_in(Path(run), request, progress)
 
     def sample(
         self,
@@ -282,6 +276,12 @@ class GAN:
         raise AttributeError(f"'GAN' object has no attribute {name!r}")
 
     # What follows is not part of the interface.
+
+    def _train_in(self, folder: Path, request: Request, style: Style) -> "GAN":
+        if not folder.exists():
+            request = request.with_data()  # unusable data should not leave a folder behind
+        with Run.open(folder) as run:
+            return self._train(dataclasses.replace(request, run=run), style)
 
     def _train(self, request: Request, style: Style) -> "GAN":
         prepared, team = prepare(request), request.runtime.team

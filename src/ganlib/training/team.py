@@ -135,13 +135,13 @@ def told_apart() -> bool:
 
 
 def own_device(device: str) -> str:
-    """The device of this process among those of its machine: ``cuda`` becomes ``cuda:1`` for the second.
+    """The device of one of several processes among those of its machine: ``cuda`` becomes ``cuda:1`` for the second.
 
     Raises :class:`UsageError` for a device that several processes cannot have.
     """
     kind, _, number = device.partition(":")
     place, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-    if kind == "cpu":
+    if kind == "cpu" or not told_apart():
         return device
     if kind != "cuda" or number:
         raise UsageError(f"device {device!r} cannot be shared by several processes; accepted are cpu and cuda")
