@@ -34,13 +34,13 @@ from common import SHARED, make_parser, needed, new_folder, note, report
 from ganlib import __version__
 from ganlib.data import Data, load, pictures
 from ganlib.data.show import grid, save_png
-from ganlib.fitting import Progress, Session, fit, refresh_statistics
+from ganlib.fitting import Progress, Session, fit
 from ganlib.metrics.features import FeatureExtractor, ModuleFeatures, RandomConvolutions, features, quantise
 from ganlib.metrics.report import Yardstick, yardstick
 from ganlib.opening import Request, prepare
 from ganlib.pace import Pace
 from ganlib.recipes.r3 import r3
-from ganlib.sampling import Sampler
+from ganlib.sampling import Sampler, refresh_statistics
 from ganlib.stopping import StopWish
 from ganlib.training.runtime import Runtime, choose_device, choose_precision
 
@@ -144,7 +144,7 @@ def train(session: Session, num_points: int) -> Training:
 
 
 def set_aside(session: Session) -> Point:
-    refresh_statistics(session)
+    refresh_statistics(session.sampler, session.seed)
     average, sampler = copy.deepcopy(session.state.average), session.sampler
     kept = Sampler(sampler.task, average, sampler.device, sampler.label_share)
     return Point(session.pace.spent(), session.state.items_seen, kept)

@@ -54,6 +54,13 @@ def new_folder(path: str | None) -> Path:
     return folder
 
 
+def same_folder(path: str | None) -> Path:
+    """A folder whose results an interrupted benchmark goes on with: a temporary one for None."""
+    folder = Path(path) if path is not None else Path(tempfile.mkdtemp(prefix="ganlib-benchmark-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def finish(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Finished:
     """Run a command to its end; what it says to people goes to standard error. Ends the script where it fails."""
     before = _children_seconds()

@@ -203,7 +203,7 @@ def log(session: Session) -> dict[str, float]:
 def look(session: Session) -> float | None:
     """Refresh the averaged batch statistics, score samples against the validation items, draw the grid and the plot."""
     start = time.monotonic()
-    refresh_statistics(session)
+    refresh_statistics(session.sampler, session.seed)
     real, fake = real_features(session), fake_features(session)
     score = validation_score(session, fake)
     signs = measured_signs(session, real, fake, score)
@@ -237,32 +237,6 @@ def draw_grid(session: Session) -> np.ndarray:
         real = session.data.take(np.arange(count))
         return scatter(decode(spec, items), real) if spec.shape[0] > 1 else np.zeros((8, 8, 3), np.uint8)
     return grid(pictures(spec, items), columns)
-
-
-@torch.no_grad()
-def refresh_statistics(session: Session, num_batches: int = 8) -> None:
-    """Measure the batch statistics of the averaged generator anew: those averaged so far belong to no one network.
-
-    Standing statistics, Brock et al. 2018, arXiv:1809.11096, section 4.1; drawn as in training, from a fixed seed.
-    """
-    average = session.state.average
-    norms = [module for module in average.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
-        norm.train()
-    latents = session.sampler.latents(num_batches * 64, seed=session.seed).chunk(num_batches)
-    share = session.sampler.label_share
-    labels = session.sampler.labels(num_batches * 64, seed=session.seed).chunk(num_batches) if share else None
-    for number, latent in enumerate(latents):
-        condition = labels[number].to(session.runtime.device) if labels is not None else None
-        session.plan.task.sample(average, latent.to(session.runtime.device), condition)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
 
 
 def extractor_for(data: Data) -> FeatureExtractor:

@@ -100,3 +100,27 @@ class Sampler:
     def _label_chunk(self, seed: int, chunk: int) -> Tensor:
         rng = torch.Generator().manual_seed(seed_of(seed, "label", chunk))
         return torch.multinomial(torch.tensor(self.label_share), CHUNK_ITEMS, replacement=True, generator=rng)
+
+
+@torch.no_grad()
+def refresh_statistics(sampler: Sampler, seed: int, num_batches: int = 8) -> None:
+    """Measure the batch statistics of an averaged generator anew: those averaged so far belong to no one network.
+
+    Standing statistics, Brock et al. 2018, arXiv:1809.11096, section 4.1; drawn as in training, from a fixed seed.
+    """
+    norms = [m for m in sampler.generator.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+        norm.train()
+    latents = sampler.latents(num_batches * CHUNK_ITEMS, seed).chunk(num_batches)
+    labels = sampler.labels(num_batches * CHUNK_ITEMS, seed).chunk(num_batches) if sampler.label_share else None
+    for number, latent in enumerate(latents):
+        condition = labels[number].to(sampler.device) if labels is not None else None
+        sampler.task.sample(sampler.generator, latent.to(sampler.device), condition)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()

@@ -1,0 +1,217 @@
+"""Which settings of the default recipe learn most in a fixed number of CPU-seconds: successive halving on real data.
+
+    python benchmarks/search.py --data ../shared/data/fashion_mnist --seconds 40 120 --space small --out DIR [--json]
+    python benchmarks/search.py --data … --seconds 600 --candidates '{"width": 24}' '{"width": 32}' --out DIR
+
+Protocol: each candidate is a set of options of recipe r3 over the defaults. It trains in a process of its own, on one
+thread, with the labels, for so many CPU-seconds of that process, its schedules fitted to them as `ganlib fit --minutes`
+fits them to wall time; reading the data and starting up are not counted, looks and checkpoints are not made. Then 5,000
+samples with drawn labels of the averaged generator, its batch statistics measured anew, are compared with 5,000 test
+items: Fréchet distance on the features of a small classifier that the script trains on the real training items first
+(its accuracy is told). It is not the judge of benchmarks/quality.py, which no search here looks at. At each rung the best
+third goes on, from the start, with the next number of seconds; a rung has `--seeds` seeds, and the mean counts.
+
+`--out` keeps a line of JSON per finished training (`search.jsonl`): what is there is not trained again, so that a search
+can be interrupted. Rank within a rung is what is meant; the figures compare only with those of the same `--out`.
+"""
+
+import argparse
+import itertools
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common import make_parser, needed, same_folder, note, report
+from ganlib.data import Data, load
+from ganlib.metrics.features import ModuleFeatures, features, quantise
+from ganlib.metrics.scores import frechet_distance
+from ganlib.opening import label_shares
+from ganlib.recipe import Setting
+from ganlib.recipes.r3 import r3
+from ganlib.sampling import Sampler, refresh_statistics
+from ganlib.training.runtime import Runtime, choose_precision
+from ganlib.training.state import create
+from ganlib.training.step import step
+
+NUM_SAMPLES = 5_000
+READER_SECONDS = 60.0
+KEPT = 3  # one of so many goes on
+
+SPACES: dict[str, dict[str, Sequence[Any]]] = {
+    "small": {
+        "width": (16, 24, 32),
+        "discriminator_width": (16, 24, 32),
+        "batch_items": (16, 32, 64),
+        "learning_rate": (1.5e-3, 2e-3, 3e-3, 4e-3),
+        "generator_rate_share": (0.5, 1.0),
+        "gamma": (0.5, 1.0, 2.0, 4.0),
+        "penalty_every_steps": (4, 8, 16),
+        "ema_halflife_items": (5_000, 10_000, 20_000),
+    },
+}
+
+
+class Reader(nn.Module):
+    """A small classifier; its features say how a sample looks to somebody who knows the classes."""
+
+    def __init__(self, channels: int, classes: int, width: int = 24) -> None:
+        super().__init__()
+        widths = [channels, width, 2 * width, 4 * width]
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3, 1, 1, bias=False), nn.BatchNorm2d(b), nn.SiLU(), nn.AvgPool2d(2))
+            for a, b in itertools.pairwise(widths)
+        )
+        self.head = nn.Linear(widths[-1], classes)
+
+    def forward(self, items: Tensor) -> Tensor:
+        for block in self.blocks:
+            items = block(items)
+        return items.mean((2, 3))
+
+
+def make_reader(data: Data, test: Data, path: Path) -> ModuleFeatures:
+    """The classifier from `path`, or trained now on the real training items."""
+    channels, classes = data.spec.shape[0], len(data.spec.classes)
+    torch.manual_seed(0)
+    reader = Reader(channels, classes)
+    if path.exists():
+        from safetensors.torch import load_file
+
+        reader.load_state_dict(load_file(path))
+    else:
+        train_reader(reader, data)
+        from safetensors.torch import save_file
+
+        save_file(reader.state_dict(), path)
+        reader.eval()
+        with torch.no_grad():
+            batch = test.batch(np.arange(min(len(test), 5000)))
+            found = reader.head(reader(batch["real"])).argmax(1)
+        note(f"classifier of real items: {float((found == batch['label']).float().mean()):.4f} of the test items right")
+    return ModuleFeatures(reader.eval(), "search-reader")
+
+
+def train_reader(reader: Reader, data: Data) -> None:
+    total, start = READER_SECONDS, time.process_time()
+    optimiser = torch.optim.Adam(reader.parameters(), 2e-3)
+    for batch in data.batches(128, 123, 0):
+        share = (time.process_time() - start) / total
+        if share >= 1:
+            return
+        for group in optimiser.param_groups:
+            group["lr"] = 2e-3 * (1 - share)
+        optimiser.zero_grad()
+        F.cross_entropy(reader.head(reader(batch["real"])), batch["label"]).backward()
+        optimiser.step()
+
+
+def trained(data: Data, options: dict[str, Any], seconds: float, seed: int) -> tuple[Sampler, int]:
+    """The sampler after so many CPU-seconds, and the items seen."""
+    runtime = Runtime("cpu", choose_precision("auto", "cpu"))
+    setting = Setting(data.spec, len(data), "cpu", seconds, None, conditional=True)
+    plan = r3(**options).plan(setting)
+    state = create(plan, runtime, seed, plan.items)
+    start = time.process_time()
+    for batch in data.batches(plan.batch_items, seed, 0):
+        step(state, plan, runtime.move(batch), runtime, seed)
+        spent = time.process_time() - start
+        state.total_items = max(int(state.items_seen * seconds / spent), state.items_seen + 1)
+        if spent >= seconds:
+            break
+    sampler = Sampler(plan.task, state.average, "cpu", label_shares(data))
+    refresh_statistics(sampler, seed)
+    return sampler, state.items_seen
+
+
+def train_one(args: argparse.Namespace) -> None:
+    """The child process: one training, its figures as one line."""
+    torch.set_num_threads(1)
+    data, test = load(args.data), load(args.data, split="test")
+    reader = make_reader(data, test, Path(args.reader))
+    options = json.loads(args.one)
+    sampler, items = trained(data, options, args.seconds[0], args.seed)
+    chosen = np.random.default_rng(0).permutation(len(test))[:NUM_SAMPLES]
+    real = features(reader, (test.batch(part)["real"] for part in np.array_split(chosen, 50)))
+    fake = features(reader, (quantise(part) for part, _ in sampler.stream(len(chosen), seed=1)))
+    print(json.dumps({"frechet": round(frechet_distance(real, fake), 4), "items": items}))
+
+
+def measure(args: argparse.Namespace, folder: Path, options: dict[str, Any], seconds: float, seed: int) -> float:
+    """The figure of one training, from the log where it is there."""
+    log = folder / "search.jsonl"
+    key = {"options": options, "seconds": seconds, "seed": seed}
+    for line in log.read_text().splitlines() if log.exists() else []:
+        record = json.loads(line)
+        if {name: record[name] for name in key} == key:
+            return record["frechet"]
+    command = [sys.executable, __file__, "--one", json.dumps(options), "--data", args.data]
+    command += ["--seconds", str(seconds), "--seed", str(seed), "--reader", str(folder / "reader.safetensors")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"frechet": float("inf"), "items": 0}
+    with log.open("a") as file:
+        file.write(json.dumps(key | found) + "\n")
+    note(f"{seconds:g} s, seed {seed}: {found['frechet']:.3f} with {found['items']:,} items  {json.dumps(options)}")
+    return found["frechet"]
+
+
+def candidates(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Those that are named, else the defaults and random points of the space."""
+    if args.candidates:
+        return [json.loads(text) for text in args.candidates]
+    dice, space = random.Random(args.space_seed), SPACES[args.space]
+    drawn = [{name: dice.choice(values) for name, values in space.items()} for _ in range(args.number - 1)]
+    for options in drawn:
+        options["generator_learning_rate"] = options.pop("generator_rate_share") * options["learning_rate"]
+    return [{}, *drawn]
+
+
+def arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", required=True, help="a labelled data set with a test split")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[40.0, 120.0], help="CPU-seconds of each rung")
+    parser.add_argument("--space", choices=sorted(SPACES), default="small")
+    parser.add_argument("--space-seed", type=int, default=0)
+    parser.add_argument("--number", type=int, default=18, help="of candidates at the first rung")
+    parser.add_argument("--candidates", nargs="*", help="options as JSON instead of the space")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--out", help="a folder for the log; default a temporary one")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--reader", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+    needed(Path(args.data))
+    if args.one is not None:
+        return train_one(args)
+    torch.set_num_threads(1)
+    folder = same_folder(args.out)
+    make_reader(load(args.data), load(args.data, split="test"), folder / "reader.safetensors")
+    going, table = candidates(args), []
+    for rung, seconds in enumerate(args.seconds):
+        scores = [
+            float(np.mean([measure(args, folder, options, seconds, seed) for seed in range(args.seeds)]))
+            for options in going
+        ]
+        order = sorted(range(len(going)), key=scores.__getitem__)
+        table = [{"seconds": seconds, "frechet": scores[n], "options": going[n]} for n in order]
+        note("\n".join(f"{row['seconds']:6g} s  {row['frechet']:8.3f}  {json.dumps(row['options'])}" for row in table))
+        if rung + 1 < len(args.seconds):
+            going = [going[n] for n in order[: max(1, -(-len(going) // KEPT))]]
+    report({"best": table[0], "table": table, "data": args.data, "folder": str(folder)}, args.json)
+
+
+if __name__ == "__main__":
+    main()
