@@ -1,24 +1,26 @@
 """Which settings of the default recipe learn most in a fixed number of CPU-seconds: successive halving on real data.
 
-    python benchmarks/search.py --data ../shared/data/fashion_mnist --seconds 40 120 --space small --out DIR [--json]
-    python benchmarks/search.py --data … --seconds 600 --candidates '{"width": 24}' '{"width": 32}' --out DIR
+    python benchmarks/search.py [--data fashion_mnist usps] [--seconds 30 100] [--number 18] --out DIR [--json]
+    python benchmarks/search.py --seconds 600 --candidates '{"width": 24}' '{"width": 32}' --out DIR
 
 Protocol: each candidate is a set of options of recipe r3 over the defaults. It trains in a process of its own, on one
 thread, with the labels, for so many CPU-seconds of that process, its schedules fitted to them as `ganlib fit --minutes`
 fits them to wall time; reading the data and starting up are not counted, looks and checkpoints are not made. Then 5,000
-samples with drawn labels of the averaged generator, its batch statistics measured anew, are compared with 5,000 test
+samples with drawn labels of the averaged generator, its batch statistics measured anew, are compared with as many test
 items: Fréchet distance on the features of a small classifier that the script trains on the real training items first
-(its accuracy is told). It is not the judge of benchmarks/quality.py, which no search here looks at. At each rung the best
-third goes on, from the start, with the next number of seconds; a rung has `--seeds` seeds, and the mean counts.
+(its accuracy is told). It is not the judge of benchmarks/quality.py, which no search here looks at.
 
-`--out` keeps a line of JSON per finished training (`search.jsonl`): what is there is not trained again, so that a search
-can be interrupted. Rank within a rung is what is meant; the figures compare only with those of the same `--out`.
+At each rung the best third goes on, from the start, with the next number of seconds. What counts is the geometric mean
+of the distances over the data sets and `--seeds` seeds. `--out` keeps a line of JSON for each finished training
+(`search.jsonl`): what is there is not trained again, so that a search can be interrupted. The figures compare only with
+those of the same `--out`. `--data` are names in ../shared/data, or paths of labelled data with a test split.
 """
 
 import argparse
-import itertools
 import json
+import math
 import random
+import statistics
 import subprocess
 import sys
 import time
@@ -31,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common import make_parser, needed, same_folder, note, report
+from common import SHARED, make_parser, needed, note, report, same_folder
 from ganlib.data import Data, load
 from ganlib.metrics.features import ModuleFeatures, features, quantise
 from ganlib.metrics.scores import frechet_distance
@@ -48,7 +50,7 @@ READER_SECONDS = 60.0
 KEPT = 3  # one of so many goes on
 
 SPACES: dict[str, dict[str, Sequence[Any]]] = {
-    "small": {
+    "grey": {
         "width": (16, 24, 32),
         "discriminator_width": (16, 24, 32),
         "batch_items": (16, 32, 64),
@@ -64,19 +66,19 @@ SPACES: dict[str, dict[str, Sequence[Any]]] = {
 class Reader(nn.Module):
     """A small classifier; its features say how a sample looks to somebody who knows the classes."""
 
-    def __init__(self, channels: int, classes: int, width: int = 24) -> None:
+    def __init__(self, channels: int, classes: int, width: int = 32) -> None:
         super().__init__()
-        widths = [channels, width, 2 * width, 4 * width]
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(a, b, 3, 1, 1, bias=False), nn.BatchNorm2d(b), nn.SiLU(), nn.AvgPool2d(2))
-            for a, b in itertools.pairwise(widths)
+
+        def stage(a: int, b: int, kernel: int, stride: int) -> list[nn.Module]:
+            return [nn.Conv2d(a, b, kernel, stride, 1, bias=False), nn.BatchNorm2d(b), nn.SiLU()]
+
+        self.body = nn.Sequential(
+            *stage(channels, width, 4, 2), *stage(width, 2 * width, 3, 1), *stage(2 * width, 3 * width, 3, 2)
         )
-        self.head = nn.Linear(widths[-1], classes)
+        self.head = nn.Linear(3 * width, classes)
 
     def forward(self, items: Tensor) -> Tensor:
-        for block in self.blocks:
-            items = block(items)
-        return items.mean((2, 3))
+        return self.body(items).mean((2, 3))
 
 
 def make_reader(data: Data, test: Data, path: Path) -> ModuleFeatures:
@@ -133,35 +135,38 @@ def trained(data: Data, options: dict[str, Any], seconds: float, seed: int) -> t
     return sampler, state.items_seen
 
 
-def train_one(args: argparse.Namespace) -> None:
+def train_one(args: argparse.Namespace, folder: Path) -> None:
     """The child process: one training, its figures as one line."""
-    torch.set_num_threads(1)
-    data, test = load(args.data), load(args.data, split="test")
-    reader = make_reader(data, test, Path(args.reader))
-    options = json.loads(args.one)
-    sampler, items = trained(data, options, args.seconds[0], args.seed)
+    data, test = load(args.data[0]), load(args.data[0], split="test")
+    reader = make_reader(data, test, folder / f"{Path(args.data[0]).name}.safetensors")
+    sampler, items = trained(data, json.loads(args.one), args.seconds[0], args.seed)
     chosen = np.random.default_rng(0).permutation(len(test))[:NUM_SAMPLES]
-    real = features(reader, (test.batch(part)["real"] for part in np.array_split(chosen, 50)))
-    fake = features(reader, (quantise(part) for part, _ in sampler.stream(len(chosen), seed=1)))
+    real = features(reader, (quantise(test.batch(part)["real"]) for part in np.array_split(chosen, 50)))
+    fake = features(reader, (quantise(part) for part, _ in sampler.stream(NUM_SAMPLES, seed=1)))
     print(json.dumps({"frechet": round(frechet_distance(real, fake), 4), "items": items}))
 
 
-def measure(args: argparse.Namespace, folder: Path, options: dict[str, Any], seconds: float, seed: int) -> float:
-    """The figure of one training, from the log where it is there."""
+def measure(folder: Path, data: str, options: dict[str, Any], seconds: float, seed: int) -> float:
+    """The figure of one training, from the log where it is there; infinite where the training failed."""
     log = folder / "search.jsonl"
-    key = {"options": options, "seconds": seconds, "seed": seed}
+    key = {"data": Path(data).name, "options": options, "seconds": seconds, "seed": seed}
     for line in log.read_text().splitlines() if log.exists() else []:
         record = json.loads(line)
         if {name: record[name] for name in key} == key:
             return record["frechet"]
-    command = [sys.executable, __file__, "--one", json.dumps(options), "--data", args.data]
-    command += ["--seconds", str(seconds), "--seed", str(seed), "--reader", str(folder / "reader.safetensors")]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"frechet": float("inf"), "items": 0}
+    command = [sys.executable, __file__, "--one", json.dumps(options), "--data", data, "--out", str(folder)]
+    done = subprocess.run([*command, "--seconds", str(seconds), "--seed", str(seed)], stdout=subprocess.PIPE, text=True)
+    found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"frechet": math.inf, "items": 0}
     with log.open("a") as file:
         file.write(json.dumps(key | found) + "\n")
-    note(f"{seconds:g} s, seed {seed}: {found['frechet']:.3f} with {found['items']:,} items  {json.dumps(options)}")
+    note(f"{key['data']} {seconds:g} s {found['frechet']:8.3f}  {found['items']:,} items  {json.dumps(options)}")
     return found["frechet"]
+
+
+def mean_over_all(args: argparse.Namespace, folder: Path, options: dict[str, Any], seconds: float) -> float:
+    """The geometric mean over data sets and seeds: a factor counts alike wherever it is won."""
+    found = [measure(folder, data, options, seconds, seed) for data in args.data for seed in range(args.seeds)]
+    return math.exp(statistics.fmean(math.log(value) for value in found))
 
 
 def candidates(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -177,9 +182,9 @@ def candidates(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument("--data", required=True, help="a labelled data set with a test split")
-    parser.add_argument("--seconds", type=float, nargs="+", default=[40.0, 120.0], help="CPU-seconds of each rung")
-    parser.add_argument("--space", choices=sorted(SPACES), default="small")
+    parser.add_argument("--data", nargs="+", default=["fashion_mnist", "usps"])
+    parser.add_argument("--seconds", type=float, nargs="+", default=[30.0, 100.0], help="CPU-seconds of each rung")
+    parser.add_argument("--space", choices=sorted(SPACES), default="grey")
     parser.add_argument("--space-seed", type=int, default=0)
     parser.add_argument("--number", type=int, default=18, help="of candidates at the first rung")
     parser.add_argument("--candidates", nargs="*", help="options as JSON instead of the space")
@@ -187,29 +192,25 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", help="a folder for the log; default a temporary one")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--reader", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.data = [str(needed(SHARED / "data" / name if "/" not in name else Path(name))) for name in args.data]
+    return args
 
 
 def main() -> None:
     args = arguments()
-    needed(Path(args.data))
-    if args.one is not None:
-        return train_one(args)
     torch.set_num_threads(1)
     folder = same_folder(args.out)
-    make_reader(load(args.data), load(args.data, split="test"), folder / "reader.safetensors")
+    if args.one is not None:
+        return train_one(args, folder)
     going, table = candidates(args), []
     for rung, seconds in enumerate(args.seconds):
-        scores = [
-            float(np.mean([measure(args, folder, options, seconds, seed) for seed in range(args.seeds)]))
-            for options in going
-        ]
+        scores = [mean_over_all(args, folder, options, seconds) for options in going]
         order = sorted(range(len(going)), key=scores.__getitem__)
-        table = [{"seconds": seconds, "frechet": scores[n], "options": going[n]} for n in order]
+        table = [{"seconds": seconds, "frechet": round(scores[n], 4), "options": going[n]} for n in order]
         note("\n".join(f"{row['seconds']:6g} s  {row['frechet']:8.3f}  {json.dumps(row['options'])}" for row in table))
         if rung + 1 < len(args.seconds):
-            going = [going[n] for n in order[: max(1, -(-len(going) // KEPT))]]
+            going = [going[n] for n in order[: math.ceil(len(going) / KEPT)]]
     report({"best": table[0], "table": table, "data": args.data, "folder": str(folder)}, args.json)
 
 

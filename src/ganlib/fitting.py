@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganlib.data import Data, decode, pictures
 from ganlib.data.show import grid, save_png, scatter
