@@ -42,6 +42,7 @@ class Case:
 CASES = {
     "dcgan_64": lambda: Case(dcgan(batch_items=64), (64, 64, 3), 0, 64),
     "r3_28": lambda: Case(r3(batch_items=32), (28, 28, 1), 10, 32),
+    "r3_cifar10": lambda: Case(r3(batch_items=32), (32, 32, 3), 10, 32),
 }
 
 

@@ -17,6 +17,7 @@ from ganlib.metrics.features import FeatureExtractor, Pixels, RandomConvolutions
 from ganlib.metrics.health import PREFIX, duplicate_share, findings, logit_gap, signs_in, spread_ratio
 from ganlib.metrics.scores import frechet_distance, neighbourhood
 from ganlib.penalties import item_logits
+from ganlib.sampling import refresh_statistics
 from ganlib.saving import last_healthy, roll_back, save
 from ganlib.session import Session
 from ganlib.training.guard import NonFinite, Trouble
