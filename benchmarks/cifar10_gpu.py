@@ -18,7 +18,6 @@ import argparse
 import copy
 import importlib.util
 import json
-import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common import SHARED, make_parser, needed, new_folder, note, report
+from common import SHARED, make_parser, needed, new_folder, note, peak_bytes, report
 from ganlib import __version__
 from ganlib.data import Data, load, pictures
 from ganlib.data.show import grid, save_png
@@ -138,7 +137,7 @@ def train(session: Session, num_points: int) -> Training:
         dict(session.plan.notes),
         last.items_per_second,
         # On a processor the peak of the process so far, data included.
-        torch.cuda.max_memory_allocated() if cuda else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        torch.cuda.max_memory_allocated() if cuda else peak_bytes(),
         sum(weight.numel() for net in networks if net is not None for weight in net.parameters()),
     )
 
