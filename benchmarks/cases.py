@@ -29,6 +29,7 @@ class Training:
 
     state: State
     plan: Plan
+    data: Data
     batches: Iterator[Batch]
     runtime: Runtime
 
@@ -41,10 +42,11 @@ def random_data(case: Case, num_items: int) -> Data:
 
 
 def begin(case: Case, num_items: int, runtime: Runtime) -> Training:
+    """A new training on random items."""
     data = random_data(case, num_items)
     setting = Setting(data.spec, len(data), runtime.device.split(":")[0], conditional=case.num_classes > 0)
     plan = case.recipe.plan(setting)
-    return Training(create(plan, runtime, 0, 10**9), plan, data.batches(case.batch_items, 0, 0), runtime)
+    return Training(create(plan, runtime, 0, 10**9), plan, data, data.batches(case.batch_items, 0, 0), runtime)
 
 
 def waited(device: str) -> Callable[[], None]:

@@ -100,7 +100,7 @@ class Rounds(DataLoader):
     def __len__(self) -> int:
         return self.num_rounds
 
-    def __iter__(self) -> "Rounds":
+    def __iter__(self) -> "Rounds":  # type: ignore[override]
         return self
 
     def __next__(self) -> object:
@@ -194,7 +194,7 @@ def torch_mimicry(g: nn.Module, d: nn.Module, loader: Rounds, folder: Path) -> N
         def forward(self, x: Tensor) -> Tensor:
             return self.net(x)[:, None]
 
-    loader.batch = (loader.batch, torch.zeros(loader.batch_size, dtype=torch.long))
+    loader.batch = (loader.batch, torch.zeros(loader.batch_size or 0, dtype=torch.long))
     generator, discriminator = G(), D()
     Trainer(
         netD=discriminator,
@@ -239,7 +239,7 @@ def lightning_bolts(g: nn.Module, d: nn.Module, loader: Rounds, folder: Path) ->
         def _get_discriminator(self) -> nn.Module:
             return nn.Sequential(d, nn.Sigmoid())
 
-    loader.batch = (loader.batch, torch.zeros(loader.batch_size, dtype=torch.long))
+    loader.batch = (loader.batch, torch.zeros(loader.batch_size or 0, dtype=torch.long))
     Trainer(
         max_epochs=1,
         accelerator="cpu",
