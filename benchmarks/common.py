@@ -72,6 +72,11 @@ def finish(command: Sequence[str | Path], environment: Mapping[str, str] | None 
     return Finished(lines[-1] if lines else "", _children_seconds() - before)
 
 
+def peak_bytes() -> int:
+    """The most memory that this process has held at once."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def report(result: Mapping[str, Any], as_json: bool) -> None:
     """Print a result as one JSON line, or a line for each of its entries."""
     print(json.dumps(result) if as_json else "\n".join(f"{key:32} {value}" for key, value in result.items()))

@@ -10,33 +10,17 @@ rounds of the default recipe's penalties, which are due in every eighth.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 
+from cases import Case, begin, waited
 from common import make_parser, report
-from ganlib.core import Plan
-from ganlib.data import Data, load
-from ganlib.recipe import Recipe, Setting
 from ganlib.recipes.dcgan import dcgan
 from ganlib.recipes.r3 import r3
 from ganlib.training.runtime import Runtime, choose_device
-from ganlib.training.state import State, create
 from ganlib.training.step import step
 
 WARM_STEPS = 2
-
-
-@dataclass(frozen=True)
-class Case:
-    """A recipe on images of one shape."""
-
-    recipe: Recipe
-    shape: tuple[int, int, int]  # height, width, channels
-    num_classes: int
-    batch_items: int
 
 
 CASES = {
@@ -46,38 +30,18 @@ CASES = {
 }
 
 
-def random_data(case: Case, num_items: int) -> Data:
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (num_items, *case.shape), np.uint8)
-    labels = np.arange(num_items) % case.num_classes if case.num_classes else None
-    return load(images, labels)
-
-
-def prepared(case: Case, data: Data, runtime: Runtime) -> tuple[State, Plan]:
-    setting = Setting(data.spec, len(data), runtime.device.split(":")[0], conditional=case.num_classes > 0)
-    plan = case.recipe.plan(setting)
-    return create(plan, runtime, 0, plan.items), plan
-
-
-def waited(device: str) -> Callable[[], None]:
-    """What waits for the device, so that work is counted where it belongs."""
-    return torch.cuda.synchronize if device.startswith("cuda") else lambda: None
-
-
 def measure(case: Case, num_steps: int, runtime: Runtime) -> dict[str, float]:
     """Seconds per step in the data path and in the update."""
-    data = random_data(case, max(num_steps // 2, 1) * case.batch_items)
-    state, plan = prepared(case, data, runtime)
+    training = begin(case, max(num_steps // 2, 1) * case.batch_items, runtime)
     wait = waited(runtime.device)
-    batches = data.batches(case.batch_items, 0, 0)
     in_data = in_update = 0.0
     for number in range(num_steps + WARM_STEPS):
         wait()
         start = time.perf_counter()
-        batch = runtime.move(next(batches))
+        batch = runtime.move(next(training.batches))
         wait()
         middle = time.perf_counter()
-        step(state, plan, batch, runtime, 0)
+        step(training.state, training.plan, batch, runtime, 0)
         wait()
         if number >= WARM_STEPS:
             in_data += middle - start
