@@ -54,6 +54,11 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def fits_png(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Whether a PNG holds an item of this shape, channels first, as it is: 8 bits, or 16 bits of grey."""
+    return len(shape) == 3 and (dtype, shape[0]) in [(np.uint8, 1), (np.uint8, 3), (np.uint8, 4), (np.uint16, 1)]
+
+
 def read_header(content: Content) -> Header:
     """The header of a picture; raises :class:`DataError`, or whatever Pillow raises, where there is none."""
     with _opened(content) as image:
