@@ -1,50 +1,34 @@
 """Make shards: tars of pictures that are cut, resized and checked once, for data larger than memory."""
 
 import concurrent.futures
-import contextlib
 import hashlib
 import io
 import itertools
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ganlib.core import Spec
-from ganlib.data import folders, sharded
+from ganlib.data import sharded
 from ganlib.data.dataset import Data
 from ganlib.data.gather import check_readable, picture_spec
 from ganlib.data.images import Content, fits_png, read_header, read_pixels, reason
-from ganlib.data.load import load, of_container, readable, size_of
+from ganlib.data.load import load, size_of
 from ganlib.data.shards import num_threads
+from ganlib.data.sources import Listed, Source, opened
 from ganlib.data.store import Options
 from ganlib.data.tars import joined, scan, write_tar
 from ganlib.errors import DataError, UsageError
 from ganlib.files import digest, explained, read_json, write_bytes, write_json
 
-Listed: TypeAlias = tuple[str, Path | int, int]
-"""One item: its name, where to read it, its class (-1 without)."""
-
 SHARD_ITEMS = 10_000
 _AT_ONCE = 64  # items that wait to be written: encoded photographs take megabytes
-
-
-@dataclass(frozen=True)
-class Source:
-    """Items to read one after another; `spec` where it is known before, which it is of arrays."""
-
-    name: str
-    items: Iterator[Listed]
-    read: Callable[[Any], Content | np.ndarray]  # of the place that `items` gives
-    classes: tuple[str, ...]
-    spec: Spec | None = None
-    stored: str = ""  # the dtype in which arrays are stored
-    mark: str = ""  # what tells arrays, whose items have no names, from others
 
 
 @dataclass(frozen=True)
@@ -89,29 +73,38 @@ def prepare(
     again after an interruption, shards that are whole are kept. Raises :class:`UsageError` for a folder that holds
     other things, :class:`WriteError` where the disk is full, and what :func:`load` raises.
     """
+    for _ in write_shards(source, out, size=size, split=split, shard_items=shard_items):
+        pass
+    return load(out)
+
+
+def write_shards(
+    source: object, out: Path | str, *, size: tuple[int, int] | int | None, split: str, shard_items: int
+) -> Iterator[int]:
+    """What :func:`prepare` writes, shard by shard; gives how many items of the source are done."""
     if shard_items < 1:
         raise UsageError(f"shard_items={shard_items}; accepted is 1 or more")
     options, folder = Options(size_of(size), split), Path(out).expanduser()
     _check_free(folder)
-    listing: list[tuple[str, str]] = []  # folders that cannot be listed
+    problems: list[tuple[str, str]] = []  # folders that cannot be listed
     records: list[dict[str, Any]] = []
     pictures = Pictures()
-    with warnings.catch_warnings(), _opened(source, options, listing) as opened:
-        warnings.simplefilter("ignore")  # on odd metadata, which is not used
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        request = {"source": opened.name, "mark": opened.mark, "size": options.size, "split": split}
-        write_json(folder / sharded.PROGRESS, {**request, "shard_items": shard_items})
-        while chunk := list(itertools.islice(opened.items, shard_items)):
-            names = json.dumps([request, len(records) * shard_items, [(name, label) for name, _, label in chunk]])
-            key = hashlib.sha256(names.encode()).hexdigest()
+    with opened(source, options, problems) as given:
+        request = {"source": given.name, "mark": given.mark, "size": options.size, "split": split}
+        write_json(folder / sharded.PROGRESS, request)
+        first = 0
+        while chunk := list(itertools.islice(given.items, shard_items)):
+            asked = json.dumps([request, first, [(name, label) for name, _, label in chunk]])
+            key = hashlib.sha256(asked.encode()).hexdigest()
             record = _kept(folder, len(records), key)
             if record is None:
-                record = _written(folder, len(records), len(records) * shard_items, chunk, opened, options, pictures)
+                record = _written(folder, len(records), first, chunk, given, options, pictures)
                 write_json(folder / _progress(len(records)), {**record, "key": key})
             pictures = pictures.joined(_known(record))
             records.append(record)
-    _finish(folder, opened, records, pictures, listing)
-    return load(folder)
+            first += len(chunk)
+            yield first
+    _finish(folder, given, records, pictures, problems)
 
 
 def _check_free(folder: Path) -> None:
@@ -122,46 +115,6 @@ def _check_free(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / sharded.PROGRESS).is_file() and any(folder.iterdir()):
             raise UsageError(f"{folder} is not empty and holds no shards; choose another --out")
-
-
-@contextlib.contextmanager
-def _opened(source: object, options: Options, problems: list[tuple[str, str]]) -> Iterator[Source]:
-    """The items of any source; pictures in files are not read yet."""
-    path = Path(source).expanduser() if isinstance(source, str | Path) and source != "digits" else None
-    if path is not None and path.suffix.lower() == ".zip" and path.is_file():
-        with folders.opened_zip(path, None, options) as pictures:
-            labels = pictures.labels if isinstance(pictures.labels, list) else itertools.repeat(-1)
-            listed = zip(pictures.names, range(len(pictures.names)), labels, strict=False)
-            yield Source(pictures.source, listed, pictures.content, pictures.classes)
-        return
-    tars, data = [], None
-    if path is not None and path.suffix.lower() == ".tar" and path.is_file():
-        tars = [path]
-    elif path is not None and path.is_dir():
-        with readable(path):
-            tars = sharded.plain_tars(path)
-            data = None if tars else of_container(path, None, options)
-            if not tars and data is None:
-                listed, classes = folders.one_by_one(path, options, problems)
-                yield Source(folders.printable(str(path)), listed, Path, classes)
-                return
-    if tars:
-        members, numbers, classes = sharded.scanned(tars, str(path))
-        listed = ((members.name(row), row, -1 if numbers is None else int(numbers[row])) for row in range(len(members)))
-        yield Source(str(path), listed, members.content, classes)
-        return
-    if data is None:
-        data = load(source, size=None if isinstance(source, Data) else options.size, split=options.split)
-    yield _of_data(data)
-
-
-def _of_data(data: Data) -> Source:
-    labels = data.labels
-    listed = ((f"item {row}", row, -1 if labels is None else int(labels[row])) for row in range(len(data)))
-    stored, mark = data.items.dtype.name, data.fingerprint()["sha256"]
-    return Source(
-        data.source, listed, lambda row: data.take(np.array([row]))[0], data.spec.classes, data.spec, stored, mark
-    )
 
 
 def _progress(number: int) -> str:
@@ -180,8 +133,8 @@ def _kept(folder: Path, number: int, key: str) -> dict[str, Any] | None:
 
 
 def _known(record: dict[str, Any]) -> Pictures:
-    given = record["pictures"]
-    return replace(Pictures(**given), size=None if given["size"] is None else tuple(given["size"]))
+    size = record["pictures"]["size"]
+    return Pictures(**{**record["pictures"], "size": None if size is None else tuple(size)})
 
 
 def _written(
@@ -210,7 +163,10 @@ def _written(
             yield f"{first + row:09d}{suffix}", content
 
     path = folder / f"shard-{number:06d}.tar"
-    write_tar(path, members())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on odd metadata, which is not used
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        write_tar(path, members())
     return {
         "name": path.name,
         "items": len(chunk) - len(unreadable),
