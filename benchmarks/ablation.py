@@ -1,6 +1,6 @@
 """What each trick of the training step is worth: the step as it is against the step without it, in alternation.
 
-    python benchmarks/ablation.py [--cases r3_28 r3_cifar10] [--rounds 9] [--steps 8] [--compiled] [--json]
+    python benchmarks/ablation.py [--cases r3_28 r3_32] [--rounds 9] [--steps 8] [--compiled] [--json]
 
 Protocol: for each trick two trainings from the same weights on the same items, in one process on `--threads` threads,
 take `--steps` steps in turn, `--rounds` times after one round of warm-up; `ratio` is the CPU time of the step without
@@ -24,8 +24,8 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from cases import CASES, Case, random_data
 from common import make_parser, note, report
-from data_path import CASES, Case, random_data
 from ganlib.core import Batch, Plan
 from ganlib.penalties import without_double_backward
 from ganlib.recipe import Setting

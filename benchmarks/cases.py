@@ -9,6 +9,8 @@ import torch
 from ganlib.core import Batch, Plan
 from ganlib.data import Data, load
 from ganlib.recipe import Recipe, Setting
+from ganlib.recipes.dcgan import dcgan
+from ganlib.recipes.r3 import r3
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State, create
 
@@ -23,9 +25,16 @@ class Case:
     batch_items: int
 
 
+CASES = {
+    "r3_28": lambda: Case(r3(network="compact", batch_items=32), (28, 28, 1), 10, 32),
+    "r3_32": lambda: Case(r3(network="compact", batch_items=32), (32, 32, 3), 10, 32),
+    "dcgan_64": lambda: Case(dcgan(batch_items=64), (64, 64, 3), 0, 64),
+}
+
+
 @dataclass(frozen=True)
 class Training:
-    """A new training of a case, with its items in memory."""
+    """A new training of a case."""
 
     state: State
     plan: Plan
@@ -41,9 +50,8 @@ def random_data(case: Case, num_items: int) -> Data:
     return load(images, labels)
 
 
-def begin(case: Case, num_items: int, runtime: Runtime) -> Training:
-    """A new training on random items."""
-    data = random_data(case, num_items)
+def begin(case: Case, data: Data, runtime: Runtime) -> Training:
+    """A new training on these items."""
     setting = Setting(data.spec, len(data), runtime.device.split(":")[0], conditional=case.num_classes > 0)
     plan = case.recipe.plan(setting)
     return Training(create(plan, runtime, 0, 10**9), plan, data, data.batches(case.batch_items, 0, 0), runtime)

@@ -39,7 +39,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
-from cases import Case, Training, begin, waited
+from cases import Case, Training, begin, random_data, waited
 from common import SHARED, make_parser, note
 from ganlib.data import load
 from ganlib.metrics.features import features
@@ -80,7 +80,7 @@ class Bench:
         return Case(r3(network=network, width=width, batch_items=batch), (side, side, 3), 10, batch)  # type: ignore[arg-type]
 
     def begin(self, case: Case, *, compiled: bool = False) -> Training:
-        training = begin(case, 4 * case.batch_items, self.runtime(compiled=compiled))
+        training = begin(case, random_data(case, 4 * case.batch_items), self.runtime(compiled=compiled))
         plan, _ = suited(training.plan, training.state, training.data, True, training.runtime)
         return replace(training, plan=plan)
 

@@ -43,14 +43,14 @@ SAMPLED_ITEMS = {"mlp_8": 64 * 64, "compact_28": 16 * 64, "compact_32": 8 * 64}
 
 def step_point(size: int, batch: int, width: int) -> dict[str, float]:
     """CPU-seconds and memory of a step; to be called in a process of its own."""
-    from cases import Case, begin
+    from cases import Case, begin, random_data
     from ganlib.recipes.r3 import r3
     from ganlib.training.loop import train
     from ganlib.training.runtime import Runtime, choose_precision
 
     before = peak_bytes()
     case = Case(r3(network="compact", batch_items=batch, width=width), (size, size, 3), 0, batch)
-    training = begin(case, 4 * batch, Runtime(precision=choose_precision("auto", "cpu")))
+    training = begin(case, random_data(case, 4 * batch), Runtime(precision=choose_precision("auto", "cpu")))
     reports = train(training.state, training.plan, training.batches, training.runtime, 0)
     drain(itertools.islice(reports, 2))
     taken = [cpu_seconds(lambda: drain(itertools.islice(reports, BLOCK_STEPS))) / BLOCK_STEPS for _ in range(3)]
@@ -59,12 +59,13 @@ def step_point(size: int, batch: int, width: int) -> dict[str, float]:
 
 def start_point(num_items: int) -> dict[str, float]:
     """The first step on so many items; what it took is for the parent to say."""
-    from cases import Case, begin
+    from cases import Case, begin, random_data
     from ganlib.recipes.r3 import r3
     from ganlib.training.loop import train
     from ganlib.training.runtime import Runtime
 
-    training = begin(Case(r3(), (28, 28, 1), 10, 32), num_items, Runtime())
+    case = Case(r3(), (28, 28, 1), 10, 32)
+    training = begin(case, random_data(case, num_items), Runtime())
     next(train(training.state, training.plan, training.batches, training.runtime, 0))
     return {"mebibytes": peak_bytes() / 2**20}
 

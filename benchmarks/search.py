@@ -102,7 +102,7 @@ def make_reader(data: Data, test: Data, path: Path) -> ModuleFeatures:
 
 def train_reader(reader: Reader, data: Data) -> None:
     total, start = READER_SECONDS, time.process_time()
-    reader.to(memory_format=torch.channels_last)
+    reader.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(reader.parameters(), 2e-3)
     for batch in data.batches(128, 123, 0):
         share = (time.process_time() - start) / total
