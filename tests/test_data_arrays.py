@@ -292,6 +292,6 @@ def test_large_npy_stays_on_disk(tmp_path: Path) -> None:
     values = np.random.default_rng(0).random((20, 4, 4, 3))
     np.save(tmp_path / "a.npy", values)
     data = load(tmp_path / "a.npy", memory_bytes=100)
-    assert data.memory_mapped
+    assert data.on_disk
     expected = torch.from_numpy(values.transpose(0, 3, 1, 2)).float() * 2 - 1
     assert torch.allclose(data.batch(np.array([3, 19]))["real"], expected[[3, 19]], atol=1e-6)

@@ -136,7 +136,7 @@ def test_memory_mapped_items_are_read_ahead_in_the_same_order(tmp_path: Path) ->
     images = np.random.default_rng(0).integers(0, 256, (30, 4, 4, 3), dtype=np.uint8)
     np.save(tmp_path / "a.npy", images)
     mapped, plain = load(tmp_path / "a.npy", memory_bytes=10), load(images)
-    assert mapped.memory_mapped and not plain.memory_mapped and isinstance(mapped.items, np.memmap)
+    assert mapped.on_disk and not plain.on_disk and isinstance(mapped.items, np.memmap)
     threads = threading.active_count()
     ahead, there = mapped.batches(8, 1, 5), plain.batches(8, 1, 5)
     for _ in range(10):
@@ -145,7 +145,7 @@ def test_memory_mapped_items_are_read_ahead_in_the_same_order(tmp_path: Path) ->
     del ahead
     assert threading.active_count() == threads
     part = mapped.split(10, 0)[1]
-    assert part.items is mapped.items and part.memory_mapped
+    assert part.items is mapped.items and part.on_disk
     assert np.array_equal(part.take(np.arange(10)), plain.split(10, 0)[1].take(np.arange(10)))
     assert mapped.fingerprint() == plain.fingerprint()
 

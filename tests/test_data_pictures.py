@@ -372,7 +372,7 @@ def test_what_exceeds_memory_goes_to_a_file_that_has_no_name(tmp_path: Path) -> 
     (folder / "2.png").write_bytes(b"no")
     in_memory = load(folder)
     on_disk = load(folder, cache=tmp_path / "cache", memory_bytes=100)
-    assert on_disk.memory_mapped and not in_memory.memory_mapped and isinstance(on_disk, Data)
+    assert on_disk.on_disk and not in_memory.on_disk and isinstance(on_disk, Data)
     assert np.array_equal(on_disk.items, in_memory.items) and on_disk.fingerprint() == in_memory.fingerprint()
     assert os.listdir(tmp_path / "cache") == []
 

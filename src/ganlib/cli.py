@@ -1,4 +1,4 @@
-"""The command line: fit, sample, evaluate, show, doctor, recipes. Nothing heavy is imported before a command runs."""
+"""The command line: one function for each command. Nothing heavy is imported before a command runs."""
 
 import contextlib
 import functools
@@ -69,6 +69,7 @@ def make_parser(given: Sequence[str]) -> tuple[ArgumentParser, dict[str, Any]]:
             functools.partial(run_fit, recipe, given),
             "train a recipe on data, or go on with a run",
         ),
+        "prepare": (_prepare_parser(), run_prepare, "make shards of pictures, for data larger than memory"),
         "sample": (_sample_parser(), run_sample, "draw from a trained run into a folder or file"),
         "evaluate": (
             _evaluate_parser(),
@@ -91,7 +92,7 @@ def _fit_parser(recipe: str) -> ArgumentParser:
     parser.add_argument(
         "data",
         type=str,
-        help="'digits', a folder of pictures (sub-folders are classes), a zip, .npz, .npy, IDX, CIFAR .bin",
+        help="'digits', a folder of pictures (sub-folders are classes) or shards, a zip, .npz, .npy, IDX, CIFAR .bin",
     )
     parser.add_argument("--out", type=str, required=True, help="the run folder")
     parser.add_argument(
@@ -127,6 +128,20 @@ def _fit_parser(recipe: str) -> ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--config", action=ActionConfigFile, help="a YAML file of these options")
     parser.add_function_arguments(recipes.find(recipe), as_group=True, fail_untyped=False)
+    return parser
+
+
+def _prepare_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        allow_abbrev=False,
+        description="Write pictures, cut and resized, to tars that fit reads piece by piece. Run again to go on.",
+    )
+    parser.add_argument("source", type=str, help="what fit reads: a folder of pictures, a zip, tars, .npz, ...")
+    parser.add_argument("--out", type=str, required=True, help="a new folder for the shards")
+    parser.add_argument("--size", type=str | None, default=None, help="cut and resize pictures: 64, or 64x96")
+    parser.add_argument("--split", type=str, default="train", help="the part of a published data set: train or test")
+    parser.add_argument("--shard_items", type=int, default=10_000, help="items in one tar")
+    parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
     return parser
 
 
@@ -228,6 +243,21 @@ def run_fit(recipe: str, arguments: Sequence[str], options: Namespace) -> None:
     elif not options.quiet:
         print(f"{result['items']:,} items in {result['out']}; newest pictures: {result['grid']}")
         print(f"draw more: ganlib sample {result['out']} -n 100 --out samples/")
+
+
+def run_prepare(options: Namespace) -> None:
+    from ganlib.doors import prepare
+
+    told = prepare(options.source, options.out, options.size, options.split, options.shard_items, options.json)
+    if options.json:
+        print(json.dumps(told))
+        return
+    print(f"{told['items']:,} items in {told['out']}; train on them: ganlib fit {told['out']} --out runs/NAME")
+    if told["unreadable"]:
+        print(
+            f"{told['unreadable']:,} could not be read and are left out, the first {told['first_unreadable']}; "
+            "all are listed in shards.json"
+        )
 
 
 def run_sample(options: Namespace) -> None:

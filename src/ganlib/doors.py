@@ -15,6 +15,7 @@ from ganlib import recipes
 from ganlib.assess import assess_files, training_data
 from ganlib.data import Data, load, pictures
 from ganlib.data.codec import decode
+from ganlib.data.prepare import write_shards
 from ganlib.data.show import grid, save_animation, save_folder, save_npz, save_png
 from ganlib.errors import MissingError, UsageError, WriteError
 from ganlib.evaluation import Evaluation
@@ -75,6 +76,24 @@ def fit(
     )
     leave()
     return show(out, None, None)
+
+
+def prepare(source: str, out: str, size: str | None, split: str, shard_items: int, json: bool) -> dict[str, Any]:
+    """Make shards of a source; returns what to tell about them."""
+    if not out:
+        raise UsageError("--out is empty; name a folder for the shards")
+    for done in write_shards(source, out, size=_size(size), split=split, shard_items=shard_items):
+        say(f"{done:,} items of {source} done", "none" if json else "auto")
+    data = load(out)
+    return {
+        "out": out,
+        "items": len(data),
+        "kind": data.spec.kind,
+        "shape": list(data.spec.shape),
+        "classes": len(data.spec.classes),
+        "unreadable": len(data.unreadable),
+        "first_unreadable": ": ".join(data.unreadable[0]) if data.unreadable else None,
+    }
 
 
 def sample(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganlib.data import Data, decode, pictures
 from ganlib.data.show import grid, save_png, scatter
@@ -18,7 +18,7 @@ from ganlib.metrics.features import FeatureExtractor, Pixels, RandomConvolutions
 from ganlib.metrics.health import PREFIX, duplicate_share, findings, logit_gap, signs_in, spread_ratio
 from ganlib.metrics.scores import frechet_distance, neighbourhood
 from ganlib.penalties import item_logits
-from ganlib.sampling import CHUNK_ITEMS
+from ganlib.sampling import CHUNK_ITEMS, refresh_statistics
 from ganlib.saving import last_healthy, roll_back, save
 from ganlib.session import Session
 from ganlib.training.guard import NonFinite, Trouble
@@ -224,7 +224,7 @@ def log(session: Session) -> dict[str, float]:
 def look(session: Session) -> float | None:
     """Refresh the averaged batch statistics, score samples against the validation items, draw the grid and the plot."""
     start = time.monotonic()
-    refresh_statistics(session)
+    refresh_statistics(session.sampler, session.seed)
     real, fake = real_features(session), fake_features(session)
     found: dict[str, float] = {}
     if session.team.rank == 0:
@@ -261,32 +261,6 @@ def draw_grid(session: Session) -> np.ndarray:
         real = session.data.take(np.arange(count))
         return scatter(decode(spec, items), real) if spec.shape[0] > 1 else np.zeros((8, 8, 3), np.uint8)
     return grid(pictures(spec, items), columns)
-
-
-@torch.no_grad()
-def refresh_statistics(session: Session, num_batches: int = 8) -> None:
-    """Measure the batch statistics of the averaged generator anew: those averaged so far belong to no one network.
-
-    Standing statistics, Brock et al. 2018, arXiv:1809.11096, section 4.1; drawn as in training, from a fixed seed.
-    """
-    average = session.state.average
-    norms = [module for module in average.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
-        norm.train()
-    latents = session.sampler.latents(num_batches * 64, seed=session.seed).chunk(num_batches)
-    share = session.sampler.label_share
-    labels = session.sampler.labels(num_batches * 64, seed=session.seed).chunk(num_batches) if share else None
-    for number, latent in enumerate(latents):
-        condition = labels[number].to(session.runtime.device) if labels is not None else None
-        session.plan.task.sample(average, latent.to(session.runtime.device), condition)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
 
 
 def extractor_for(data: Data) -> FeatureExtractor:

@@ -12,6 +12,7 @@ from jaxtyping import Int64, Integer, Shaped
 from ganlib.core import Batch, Spec
 from ganlib.data.codec import encode
 from ganlib.data.order import permutation, positions, prefetch
+from ganlib.data.shards import Shards
 from ganlib.errors import DataError, UsageError
 
 HASHED_BYTES = 64 * 2**20
@@ -24,14 +25,14 @@ _SPLIT_EPOCH = 2**40
 @final
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A set of items in memory or in a memory-mapped file.
+    """A set of items in memory, in a memory-mapped file or in shards.
 
     `items` is the store, [rows, *spec.shape], channels first, in the owner's numbers. `index` says which rows of the
     store are this data (None: all), so that a split copies nothing; read items through :meth:`take`. `labels` has one
     class number per item of this data. `unreadable` lists what was left out, by name and reason.
     """
 
-    items: np.ndarray
+    items: np.ndarray | Shards
     labels: np.ndarray | None
     spec: Spec
     source: str
@@ -42,8 +43,10 @@ class Data:
         return len(self.items if self.index is None else self.index)
 
     @property
-    def memory_mapped(self) -> bool:
-        """Whether the items lie in a file rather than in memory."""
+    def on_disk(self) -> bool:
+        """Whether the items lie in files rather than in memory."""
+        if isinstance(self.items, Shards):
+            return True
         store: Any = self.items
         while store is not None and not isinstance(store, np.memmap):
             store = store.base if isinstance(store, np.ndarray) else None
@@ -51,7 +54,8 @@ class Data:
 
     def take(self, indices: Integer[np.ndarray, " batch"]) -> Shaped[np.ndarray, "batch *item"]:
         """A copy of the items with these numbers, as they are stored: the owner's numbers, channels first."""
-        return self.items.take(indices if self.index is None else self.index[indices], axis=0)
+        rows = indices if self.index is None else self.index[indices]
+        return self.items.take(rows) if isinstance(self.items, Shards) else self.items.take(rows, axis=0)
 
     def batch(self, indices: Integer[np.ndarray, " batch"]) -> Batch:
         """The items with these numbers, in the numbers of the networks, and their labels if there are any."""
@@ -66,7 +70,7 @@ class Data:
         The order is a pure function of the seed and of how many items were seen: starting at `items_seen` equals
         continuing there. Of a `part` (rank, size) the batches have every `size`-th item from number `rank` on: `size`
         processes together see what one would, also where each cuts its rows into equal parts, and reads no other items.
-        Memory-mapped items are read ahead by a thread, which ends when the iterator is closed.
+        Items on disk are read ahead by a thread, which ends when the iterator is closed.
         Raises :class:`UsageError` for a batch of nothing, a negative seed or no items.
         """
         if num_items < 1 or seed < 0 or items_seen < 0 or not len(self):
@@ -75,7 +79,7 @@ class Data:
                 "there must be items, a batch of at least 1, and neither seed nor items seen below 0"
             )
         made = self._batches(num_items, seed, items_seen, part)
-        return prefetch(made) if self.memory_mapped else made
+        return prefetch(made) if self.on_disk else made
 
     def _batches(
         self, num_items: int, seed: int, items_seen: int, part: tuple[int, int]
@@ -102,9 +106,10 @@ class Data:
             chosen = permutation(len(self), seed, _SPLIT_EPOCH)[:num_validation]
         else:
             shares = _shares(np.bincount(self.labels, minlength=len(self.spec.classes)), num_validation)
-            members = [np.flatnonzero(self.labels == label) for label in range(len(shares))]
-            orders = [permutation(len(group), seed, _SPLIT_EPOCH + label) for label, group in enumerate(members)]
-            parts = [group[order[:share]] for group, order, share in zip(members, orders, shares, strict=True)]
+            parts: list[np.ndarray] = []
+            for label, share in enumerate(shares):  # one class after another: there may be millions of items
+                members = np.flatnonzero(self.labels == label)
+                parts.append(members[permutation(len(members), seed, _SPLIT_EPOCH + label)[:share]])
             chosen = np.concatenate(parts)
         held_out = np.zeros(len(self), bool)
         held_out[chosen] = True
@@ -125,20 +130,27 @@ class Data:
             return replace(self, spec=spec)
         own, given = np.dtype(self.spec.dtype), np.dtype(spec.dtype)
         if own.kind == given.kind == "f":
-            items = self.take(np.arange(len(self)))
             low, high = spec.offset[0] - spec.scale[0], spec.offset[0] + spec.scale[0]
-            same = items.min() >= low and items.max() <= high
+            parts = (self.take(np.arange(start, min(start + 1024, len(self)))) for start in range(0, len(self), 1024))
+            same = all(items.min() >= low and items.max() <= high for items in parts)
         else:
             same = own == given
         return replace(self, spec=replace(self.spec, classes=spec.classes) if not same else spec)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What tells this data from other data: count, shape, dtype, classes, label counts and a SHA-256."""
+        """What tells this data from other data: count, shape, dtype, classes, label counts and a SHA-256.
+
+        Of prepared shards that is one of their own digests and of which items are meant: nothing is read for it.
+        """
         labels = self.labels
         num_bytes_each = max(int(np.prod(self.spec.shape)) * self.items.dtype.itemsize, 1)
         num_hashed = min(len(self), max(HASHED_BYTES // num_bytes_each, 1))
         chosen = np.arange(num_hashed, dtype=np.int64) * len(self) // max(num_hashed, 1)
         content = hashlib.sha256(f"{len(self)} {self.spec.shape} {self.items.dtype.str}".encode())
+        if isinstance(self.items, Shards) and self.items.digests:
+            content.update("".join(self.items.digests).encode())
+            content.update(b"" if self.index is None else self.index.data)
+            num_hashed = 0
         step = max(2**22 // num_bytes_each, 1)
         for start in range(0, num_hashed, step):
             content.update(np.ascontiguousarray(self.take(chosen[start : start + step])).data)

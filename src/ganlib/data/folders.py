@@ -5,7 +5,8 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from ganlib.data.dataset import Data
@@ -30,22 +31,37 @@ def natural(name: str) -> tuple[tuple[int, str], ...]:
     return tuple((len(number), number) if i % 2 else (0, parts[i]) for i, number in enumerate(numbers))
 
 
-def files_below(folder: Path, problems: list[tuple[str, str]]) -> list[str]:
+def files_below(folder: Path, problems: list[tuple[str, str]]) -> Iterator[str]:
     """Names below `folder`, with "/" between parts, without hidden ones; what cannot be listed goes to `problems`.
 
-    Links to files are followed, links to folders are not: they can lead in circles and out of the folder. Pipes and
-    devices are left out, since reading one may never end.
+    They come in the natural order of the whole names, and no more of them are held than one folder has. Links to files
+    are followed, links to folders are not: they can lead in circles and out of the folder.
     """
+    waiting = [iter([""])]
+    while waiting:
+        name = next(waiting[-1], None)
+        if name is None:
+            waiting.pop()
+        elif name and not name.endswith("/"):
+            yield name
+        else:
+            try:
+                with os.scandir(folder / name) as entries:
+                    # With its "/" a folder sorts among its neighbours as the names within it do.
+                    below = [
+                        f"{name}{e.name}/" if e.is_dir(follow_symlinks=False) else name + e.name
+                        for e in entries
+                        if not e.name.startswith(".") and not _leads_on(e)
+                    ]
+            except OSError as error:
+                problems.append((printable(str(error.filename)), error.strerror or str(error)))
+                continue
+            waiting.append(iter(sorted(below, key=natural)))
 
-    def cannot(error: OSError) -> None:
-        problems.append((printable(str(error.filename)), error.strerror or str(error)))
 
-    names: list[str] = []
-    for here, folders, files in os.walk(folder, onerror=cannot):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
-        base = Path(here).relative_to(folder).as_posix()
-        names += [name if base == "." else f"{base}/{name}" for name in files if not name.startswith(".")]
-    return sorted(names, key=natural)
+def _leads_on(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a link to a folder, or the one in which macOS keeps what is no picture."""
+    return entry.is_dir() and (entry.is_symlink() or entry.name == "__MACOSX")
 
 
 def printable(name: str) -> str:
@@ -58,14 +74,66 @@ def from_folder(folder: Path, names: Sequence[str], labels: object, options: Opt
     source = printable(str(folder))
     prefix = _split_folder(_pictures_among(names, source), options.split)
     kept = [name for name in _pictures_among(names, source) if name.startswith(prefix)]
-    # Reading a pipe may never end. A broken link stays, to be listed as unreadable.
-    kept = [name for name in kept if os.path.isfile(folder / name) or not os.path.exists(folder / name)]
+    kept = [name for name in kept if not _is_pipe(folder / name)]
     numbers, classes = _classes([name.removeprefix(prefix) for name in kept], labels)
     return Gathering(source, [printable(name) for name in kept], lambda i: folder / kept[i], numbers, classes)
 
 
+def one_by_one(
+    folder: Path, options: Options, problems: list[tuple[str, str]]
+) -> tuple[Iterator[tuple[str, Path, int]], tuple[str, ...]]:
+    """What :func:`from_folder` finds, name, file and class (-1 without) of each picture, and the classes.
+
+    The folder is walked three times, so that its names are never all in memory. Raises :class:`DataError` where there
+    are no pictures.
+    """
+    source = printable(str(folder))
+
+    def pictures(prefix: str, found: list[tuple[str, str]]) -> Iterator[str]:
+        for name in files_below(folder, found):
+            if name.startswith(prefix) and is_picture(name) and not _is_pipe(folder / name):
+                yield name.removeprefix(prefix)
+
+    tops = _tops(pictures("", []))
+    if not tops:
+        _pictures_among(files_below(folder, []), source)  # raises, with what there is instead
+    prefix = _split_folder(tops, options.split)
+    tops = _tops(pictures(prefix, []))
+    found, classes = _classes(tops, None)
+    numbers = dict(zip(tops, found, strict=True)) if isinstance(found, list) else {}
+    return (
+        (printable(prefix + name), folder / (prefix + name), numbers.get(_top(name), -1))
+        for name in pictures(prefix, problems)
+    ), classes
+
+
+def _top(name: str) -> str:
+    """The first-level folder of a name, with its "/"; one word for all that are in none."""
+    return name.split("/")[0] + "/" if "/" in name else "."
+
+
+def _tops(names: Iterable[str]) -> list[str]:
+    return sorted({_top(name) for name in names})
+
+
+def _is_pipe(path: Path) -> bool:
+    """Reading a pipe may never end. A broken link is none, and is listed as unreadable."""
+    return not os.path.isfile(path) and os.path.exists(path)
+
+
+def is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
 def from_zip(path: Path, labels: object, options: Options) -> Data:
-    """The pictures in a zip archive, by the rules of a folder; nothing is unpacked to disk.
+    """The pictures in a zip archive, by the rules of a folder; nothing is unpacked to disk."""
+    with opened_zip(path, labels, options) as pictures:
+        return gather(pictures, options)
+
+
+@contextmanager
+def opened_zip(path: Path, labels: object, options: Options) -> Iterator[Gathering]:
+    """The pictures in a zip archive while it is open.
 
     Raises :class:`DataError` for an archive that is damaged, encrypted, or has members that reach outside of it.
     """
@@ -80,8 +148,7 @@ def from_zip(path: Path, labels: object, options: Options) -> Data:
             prefix += _split_folder([name.removeprefix(prefix) for name in kept], options.split)
             kept = [name for name in kept if name.startswith(prefix)]
             numbers, classes = _classes([name.removeprefix(prefix) for name in kept], labels)
-            pictures = Gathering(source, kept, lambda i: archive.read(members[kept[i]]), numbers, classes)
-            return gather(pictures, options)
+            yield Gathering(source, kept, lambda i: archive.read(members[kept[i]]), numbers, classes)
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise DataError(
             f"{source} is not a zip archive that can be read ({error}); make or download it again"
@@ -128,7 +195,7 @@ def _problem(info: zipfile.ZipInfo) -> str:
 
 def _pictures_among(names: Iterable[str], source: str) -> list[str]:
     names = list(names)
-    kept = [name for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES]
+    kept = [name for name in names if is_picture(name)]
     if not kept:
         kinds = collections.Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in names)
         found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5)) or "no files"
@@ -139,7 +206,7 @@ def _pictures_among(names: Iterable[str], source: str) -> list[str]:
     return kept
 
 
-def _split_folder(names: list[str], split: str) -> str:
+def _split_folder(names: Sequence[str], split: str) -> str:
     """The folder of the split with its "/", where all first-level folders are splits; else nothing."""
     tops = {name.split("/")[0] for name in names}
     known = {word for words in _SPLITS.values() for word in words}

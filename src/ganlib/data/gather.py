@@ -61,7 +61,7 @@ def gather(pictures: Gathering, options: Options) -> Data:
 
     transparent = _each(pictures, chosen, read)
     kept = sorted(transparent)
-    _check_readable(pictures, len(kept))
+    check_readable(pictures.source, pictures.unreadable, len(kept))
     for row, old in enumerate(kept):
         if row != old:
             items[row] = items[old]
@@ -72,16 +72,21 @@ def gather(pictures: Gathering, options: Options) -> Data:
     items = items[: len(kept), :channels]
     items = items if isinstance(items, np.memmap) else np.ascontiguousarray(items)
     labels, classes = _labels(pictures, [chosen[row] for row in kept])
+    spec = picture_spec(channels, size, dtype, classes)
+    return Data(items, labels, spec, pictures.source, tuple(sorted(pictures.unreadable)))
+
+
+def picture_spec(channels: int, size: tuple[int, int], dtype: np.dtype, classes: tuple[str, ...]) -> Spec:
+    """What pictures of this many channels, size (height, width) and dtype are."""
     half = 32_767.5 if dtype == np.uint16 else 127.5
     layout = "HW" if channels == 1 else "HWC"
-    spec = Spec("image", (channels, *size), classes, dtype.name, layout, (half,), (half,))
-    return Data(items, labels, spec, pictures.source, tuple(sorted(pictures.unreadable)))
+    return Spec("image", (channels, *size), classes, dtype.name, layout, (half,), (half,))
 
 
 def _headers(pictures: Gathering) -> dict[int, Header]:
     numbers = list(range(len(pictures.names)))
     headers = _each(pictures, numbers, lambda number: read_header(pictures.content(number)))
-    _check_readable(pictures, len(headers))
+    check_readable(pictures.source, pictures.unreadable, len(headers))
     return dict(sorted(headers.items()))
 
 
@@ -110,18 +115,18 @@ def _each(pictures: Gathering, numbers: Sequence[int], work: Callable[[int], Res
     return done
 
 
-def _check_readable(pictures: Gathering, num_readable: int) -> None:
+def check_readable(source: str, unreadable: Sequence[tuple[str, str]], num_readable: int) -> None:
     """Refuse a source of which more than half, or all but one, cannot be read."""
-    bad = sorted(pictures.unreadable)
+    bad = sorted(unreadable)
     listed = "; ".join(f"{name}: {problem}" for name, problem in bad[:5]) + ("; ..." if len(bad) > 5 else "")
     if len(bad) > num_readable:
         raise DataError(
-            f"{len(bad)} of {len(bad) + num_readable} pictures in {pictures.source} cannot be read ({listed}); "
+            f"{len(bad)} of {len(bad) + num_readable} pictures in {source} cannot be read ({listed}); "
             "mend or remove them: at least half must be readable"
         )
     if num_readable < 2:
         found = f"{num_readable} readable picture" + (f" (not {listed})" if bad else "")
-        raise DataError(f"{pictures.source} has {found}; at least 2 are needed to learn from")
+        raise DataError(f"{source} has {found}; at least 2 are needed to learn from")
 
 
 def _common_size(pictures: Gathering, headers: dict[int, Header]) -> tuple[int, int]:
@@ -135,7 +140,7 @@ def _common_size(pictures: Gathering, headers: dict[int, Header]) -> tuple[int, 
         for row, number in enumerate(odd):
             if row not in sound:
                 del headers[number]
-        _check_readable(pictures, len(headers))
+        check_readable(pictures.source, pictures.unreadable, len(headers))
         counts = collections.Counter(header.size for header in headers.values())
     if len(counts) > 1:
         examples = {header.size: pictures.names[number] for number, header in reversed(headers.items())}

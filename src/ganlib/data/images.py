@@ -54,6 +54,11 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def fits_png(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Whether a PNG holds an item of this shape, channels first, as it is: 8 bits, or 16 bits of grey."""
+    return len(shape) == 3 and (dtype, shape[0]) in [(np.uint8, 1), (np.uint8, 3), (np.uint8, 4), (np.uint16, 1)]
+
+
 def read_header(content: Content) -> Header:
     """The header of a picture; raises :class:`DataError`, or whatever Pillow raises, where there is none."""
     with _opened(content) as image:
@@ -81,8 +86,7 @@ def read_pixels(
         if orientation in _TURNS:
             image = image.transpose(_TURNS[orientation])
         pixels = _plain(image, channels, deep, size)
-    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    return np.moveaxis(pixels, -1, 0)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 @contextmanager
@@ -121,6 +125,9 @@ def _draft(image: Image.Image, size: tuple[int, int]) -> None:
 
 def _plain(image: Image.Image, channels: int, deep: bool, size: tuple[int, int] | None) -> np.ndarray:
     """The pixels in the wanted number of channels and bits, [height, width] or [height, width, channels]."""
+    wanted = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+    if image.mode == wanted and "transparency" not in image.info:
+        return np.asarray(fit(image, size))  # each conversion copies, also to the mode that it has
     if image.mode in _DEEP:
         values = np.asarray(image).astype(np.int32)
         if values.min() < 0 or values.max() > 65_535:
@@ -137,7 +144,7 @@ def _plain(image: Image.Image, channels: int, deep: bool, size: tuple[int, int] 
     else:
         image = image.convert("RGBA" if has_alpha else "RGB")
     image = fit(image, size)  # Pillow weighs the colours by the alpha
-    return np.asarray(image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
+    return np.asarray(image.convert(wanted))
 
 
 def fit(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:

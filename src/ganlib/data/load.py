@@ -1,7 +1,8 @@
 """One door for all data: a folder, a file, arrays, pictures, a data set object, or the embedded digits."""
 
+import contextlib
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,16 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from ganlib.data import binaries, folders, packed
+from ganlib.data import binaries, folders, packed, sharded
 from ganlib.data.arrays import as_array, from_array
 from ganlib.data.dataset import Data
 from ganlib.data.gather import Gathering, gather
 from ganlib.data.store import Options
-from ganlib.errors import DataError, MissingError, UsageError
+from ganlib.errors import DataError, GanlibError, MissingError, UsageError
 
 _ACCEPTED = (
-    "the path of a folder of pictures, of a .zip, .npz, .npy, IDX or CIFAR .bin file, an array, a tensor, "
-    "a list of arrays, pictures or their paths, a torch Dataset, a Hugging Face Dataset, or 'digits'"
+    "the path of a folder of pictures or shards, of a .tar, .zip, .npz, .npy, IDX or CIFAR .bin file, an array, "
+    "a tensor, a list of arrays, pictures or their paths, a torch Dataset, a Hugging Face Dataset, or 'digits'"
 )
 
 
@@ -41,7 +42,7 @@ def load(
     Raises :class:`MissingError` for a path that is not there, :class:`UsageError` for a source or option of another
     kind, and :class:`DataError` for content that cannot be used.
     """
-    options = Options(_size(size), split, None if cache is None else Path(cache), memory_bytes)
+    options = Options(size_of(size), split, None if cache is None else Path(cache), memory_bytes)
     if isinstance(source, Data):
         if labels is not None or size is not None:
             raise UsageError("this data is loaded already; give labels and size where it is loaded first")
@@ -59,7 +60,8 @@ def load(
     raise UsageError(f"cannot read data from {type(source).__name__}; accepted are {_ACCEPTED}")
 
 
-def _size(size: tuple[int, int] | int | None) -> tuple[int, int] | None:
+def size_of(size: tuple[int, int] | int | None) -> tuple[int, int] | None:
+    """Height and width; raises :class:`UsageError` for what is neither one number of pixels nor two."""
     if size is None:
         return None
     both = (size, size) if isinstance(size, int) else tuple(size)
@@ -80,21 +82,27 @@ def _path(source: str | Path, labels: object, options: Options) -> Data:
     if not str(source) or "\0" in str(source):
         raise UsageError(f"{str(source)!r} is not a path; accepted are {_ACCEPTED}")
     path = Path(source).expanduser()
-    try:
+    with readable(path):
         if path.is_dir():
             return _folder(path, labels, options)
         if path.is_file():
             return _file(path, labels, options)
-        exists = path.exists()
-    except OSError as error:
-        if isinstance(error, MissingError):
-            raise
-        if not isinstance(error, PermissionError):
-            raise DataError(f"{path} cannot be read: {error.strerror or error}; check the disk or the name") from error
-        raise DataError(f"{path} may not be read; change its permissions or run as its owner") from error
-    if exists:
-        raise DataError(f"{path} is neither a file nor a folder; accepted are {_ACCEPTED}")
+        if path.exists():
+            raise DataError(f"{path} is neither a file nor a folder; accepted are {_ACCEPTED}")
     raise MissingError(f"{path} does not exist{_nearest(path)}; accepted are {_ACCEPTED}")
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` met while reading `path` into a :class:`DataError` that says what to do."""
+    try:
+        yield
+    except GanlibError:
+        raise
+    except PermissionError as error:
+        raise DataError(f"{path} may not be read; change its permissions or run as its owner") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}; check the disk or the name") from error
 
 
 def _nearest(path: Path) -> str:
@@ -115,19 +123,30 @@ def _nearest(path: Path) -> str:
 
 
 def _folder(path: Path, labels: object, options: Options) -> Data:
+    if (data := of_container(path, labels, options)) is not None:
+        return data
     unlisted: list[tuple[str, str]] = []
-    names = folders.files_below(path, unlisted)
-    top = [name for name in names if "/" not in name]
+    pictures = folders.from_folder(path, list(folders.files_below(path, unlisted)), labels, options)
+    pictures.unreadable.extend(unlisted)
+    return gather(pictures, options)
+
+
+def of_container(path: Path, labels: object, options: Options) -> Data | None:
+    """The data of a folder in which few files hold all items: shards, IDX, CIFAR, .npz; None for one of pictures."""
+    if sharded.is_prepared(path):
+        return sharded.from_prepared(path, labels, options)
+    shown = (entry.name for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    top = sorted(shown, key=folders.natural)
     if images := binaries.idx_images(top):
         return binaries.from_idx_folder(path, images, labels, options)
     if batches := binaries.cifar_batches(path, top):
         return binaries.from_cifar(path, binaries.cifar_of_split(path, batches, options.split), labels, options)
     archives = [name for name in top if name.endswith(".npz")]
-    if archives and not any(Path(name).suffix.lower() in folders.SUFFIXES for name in names):
+    if archives and not any(map(folders.is_picture, folders.files_below(path, []))):
         return packed.from_npz(packed.npz_of_split(path, archives, options.split), labels, options)
-    pictures = folders.from_folder(path, names, labels, options)
-    pictures.unreadable.extend(unlisted)
-    return gather(pictures, options)
+    if tars := sharded.plain_tars(path):
+        return sharded.from_tars(tars, folders.printable(str(path)), labels, options)
+    return None
 
 
 def _file(path: Path, labels: object, options: Options) -> Data:
@@ -138,6 +157,8 @@ def _file(path: Path, labels: object, options: Options) -> Data:
         return packed.from_npy(path, labels, options)
     if suffix == ".zip":
         return folders.from_zip(path, labels, options)
+    if suffix == ".tar":
+        return sharded.from_tars([path], folders.printable(str(path)), labels, options)
     with open(path, "rb") as file:
         magic = file.read(4)
     if magic[:3] == b"\0\0\x08" or suffix == ".gz" or "idx" in path.name:
