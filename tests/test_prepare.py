@@ -66,6 +66,8 @@ def test_shards_are_plain_webdataset_tars(tmp_path: Path) -> None:
 def modes() -> dict[str, list[Image.Image]]:
     deep = Image.fromarray(np.random.default_rng(0).integers(0, 65_536, (8, 8), dtype=np.uint16))
     grey, colour = Image.fromarray(noise(1, 8, 8)), Image.fromarray(noise(2, 8, 8, 3))
+    keyed = deep.copy()
+    keyed.info["transparency"] = 5
     clear, solid = Image.fromarray(noise(3, 8, 8, 4)), colour.convert("RGBA")
     return {
         "grey": [grey, grey],
@@ -78,6 +80,7 @@ def modes() -> dict[str, list[Image.Image]]:
         "opaque alpha": [solid, colour],
         "grey with opaque alpha": [grey.convert("LA"), grey],
         "16 bits and alpha": [deep, clear],
+        "16 bits with a transparent grey": [keyed, keyed],
     }
 
 
@@ -86,7 +89,7 @@ def modes() -> dict[str, list[Image.Image]]:
 def test_pictures_become_what_they_become_in_memory(name: str, size: tuple[int, int] | None, tmp_path: Path) -> None:
     for number, picture in enumerate(modes()[name]):
         (tmp_path / "photos").mkdir(exist_ok=True)
-        picture.save(tmp_path / "photos" / f"{number}.png")
+        picture.save(tmp_path / "photos" / f"{number}.png", transparency=picture.info.get("transparency"))
     expected = load(tmp_path / "photos", size=size)
     check_same(prepare(tmp_path / "photos", tmp_path / "shards", size=size, shard_items=1), expected)
 
