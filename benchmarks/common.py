@@ -54,6 +54,13 @@ def new_folder(path: str | None) -> Path:
     return folder
 
 
+def same_folder(path: str | None) -> Path:
+    """A folder whose results an interrupted benchmark goes on with: a temporary one for None."""
+    folder = Path(path) if path is not None else Path(tempfile.mkdtemp(prefix="ganlib-benchmark-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def finish(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Finished:
     """Run a command to its end; what it says to people goes to standard error. Ends the script where it fails."""
     before = _children_seconds()
@@ -63,6 +70,11 @@ def finish(command: Sequence[str | Path], environment: Mapping[str, str] | None 
         sys.exit(f"{' '.join(str(word) for word in command)} ended with status {done.returncode}")
     lines = done.stdout.strip().splitlines()
     return Finished(lines[-1] if lines else "", _children_seconds() - before)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held at once."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def report(result: Mapping[str, Any], as_json: bool) -> None:

@@ -13,73 +13,32 @@ read and decode a batch over the sum of that and of an update from memory, which
 
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from cases import CASES, Case, Training, begin, random_data, waited
 from common import make_parser, report
-from ganlib.core import Plan
-from ganlib.data import Data, load, prepare
-from ganlib.recipe import Recipe, Setting
-from ganlib.recipes.dcgan import dcgan
-from ganlib.recipes.r3 import r3
+from ganlib.data import Data, prepare
 from ganlib.training.runtime import Runtime, choose_device
-from ganlib.training.state import State, create
 from ganlib.training.step import step
 
 WARM_STEPS = 2
 
 
-@dataclass(frozen=True)
-class Case:
-    """A recipe on images of one shape."""
-
-    recipe: Recipe
-    shape: tuple[int, int, int]  # height, width, channels
-    num_classes: int
-    batch_items: int
-
-
-CASES = {
-    "dcgan_64": lambda: Case(dcgan(batch_items=64), (64, 64, 3), 0, 64),
-    "r3_28": lambda: Case(r3(batch_items=32), (28, 28, 1), 10, 32),
-}
-
-
-def random_data(case: Case, num_items: int) -> Data:
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (num_items, *case.shape), np.uint8)
-    labels = np.arange(num_items) % case.num_classes if case.num_classes else None
-    return load(images, labels)
-
-
-def prepared(case: Case, data: Data, runtime: Runtime) -> tuple[State, Plan]:
-    setting = Setting(data.spec, len(data), runtime.device.split(":")[0], conditional=case.num_classes > 0)
-    plan = case.recipe.plan(setting)
-    return create(plan, runtime, 0, plan.items), plan
-
-
-def waited(device: str) -> Callable[[], None]:
-    """What waits for the device, so that work is counted where it belongs."""
-    return torch.cuda.synchronize if device.startswith("cuda") else lambda: None
-
-
-def measure(case: Case, data: Data, num_steps: int, runtime: Runtime) -> dict[str, float]:
+def measure(training: Training, num_steps: int) -> dict[str, float]:
     """Seconds per step in the data path and in the update, and the processor's time of an update."""
-    state, plan = prepared(case, data, runtime)
+    runtime = training.runtime
     wait = waited(runtime.device)
-    batches = data.batches(case.batch_items, 0, 0)
     in_data = in_update = busy = 0.0
     for number in range(num_steps + WARM_STEPS):
         wait()
         start = time.perf_counter()
-        batch = runtime.move(next(batches))
+        batch = runtime.move(next(training.batches))
         wait()
         middle, middle_busy = time.perf_counter(), time.process_time()
-        step(state, plan, batch, runtime, 0)
+        step(training.state, training.plan, batch, runtime, 0)
         wait()
         if number >= WARM_STEPS:
             in_data += middle - start
@@ -106,10 +65,10 @@ def reading_milliseconds(case: Case, data: Data) -> float:
 def compare(case: Case, num_steps: int, runtime: Runtime) -> dict[str, dict[str, float]]:
     """The same items from memory and from shards."""
     data = random_data(case, max(num_steps // 2, 1) * case.batch_items)
-    memory = measure(case, data, num_steps, runtime)
+    memory = measure(begin(case, data, runtime), num_steps)
     with tempfile.TemporaryDirectory() as folder:
         shards = prepare(data, Path(folder) / "shards")
-        streamed = measure(case, shards, num_steps, runtime)
+        streamed = measure(begin(case, shards, runtime), num_steps)
         reading = reading_milliseconds(case, shards)
     streamed["reading_cpu_milliseconds"] = round(reading, 2)
     streamed["cpu_share"] = round(reading / (reading + memory["update_cpu_milliseconds"]), 4)

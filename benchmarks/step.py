@@ -135,8 +135,8 @@ def agreement(size: int, channels: int, batch: int) -> float:
     state, plan, runtime = ours(size, channels, batch, (book.g.state_dict(), book.d.state_dict()))
     real = torch.rand(batch, channels, size, size) * 2 - 1
     for _ in range(3):
-        with runtime.randomness(0, state.items_seen) as rng:
-            latent = plan.task.draw({"real": real}, rng)["latent"]
+        with runtime.randomness(0, state.items_seen) as draws:
+            latent = plan.task.draw({"real": real}, draws)["latent"]
         step(state, plan, runtime.move({"real": real}), runtime, 0)
         book.step(real, latent[:, :, None, None])
     mine = {**state.generator.state_dict(), **state.discriminator.state_dict()}  # type: ignore[union-attr]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganlib.core import AdversarialLoss, Batch, Objective, OptimiserSettings, Plan, constant
+from ganlib.core import AdversarialLoss, Batch, Draws, Objective, OptimiserSettings, Plan, constant
 from ganlib.losses import RelativisticPairing
 from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganlib.tasks.generate import Generate
@@ -190,8 +190,8 @@ class Dying(Generate):
         self.made[:] = [*self.made, pair[0]][:1]  # a later one is only copied from
         return pair
 
-    def draw(self, batch: Batch, rng: torch.Generator) -> Batch:
+    def draw(self, batch: Batch, draws: Draws) -> Batch:
         self.calls[0] += 1
         if self.deaths(self.calls[0]):
             self.made[0].dead.fill_(1)
-        return super().draw(batch, rng)
+        return super().draw(batch, draws)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlib import penalties
-from ganlib.core import Constraint, Judge, Pair, Penalty, Verdict
+from ganlib.core import Constraint, Draws, Judge, Pair, Penalty, Verdict
 from ganlib.networks.parts import spectral_normalise
 from ganlib.penalties import R1, R2, ClipWeights, Dragan, GradientPenalty
 
@@ -54,7 +54,7 @@ def value(penalty: Penalty, judge: Judge, pair: Pair, seed: int = 0) -> Tensor:
     """What the step does: inputs that require a gradient, a verdict on each, the penalty."""
     pair = Pair(pair.real.clone().requires_grad_(), pair.fake.clone().requires_grad_(), pair.condition)
     rng = torch.Generator().manual_seed(seed)
-    return penalty(judge, pair, judge(pair.real), judge(pair.fake), rng)
+    return penalty(judge, pair, judge(pair.real), judge(pair.fake), Draws(rng))
 
 
 def number(scalar: Tensor) -> float:
@@ -230,7 +230,7 @@ def test_a_finite_difference_needs_no_second_derivative_but_reaches_the_weights(
     pair = Pair(torch.randn(3, 2), torch.randn(3, 2))
     judge = linear(weight)
     penalty = kind(sigma=0.1)
-    measured = penalty(judge, pair, judge(pair.real), judge(pair.fake), torch.Generator().manual_seed(0))
+    measured = penalty(judge, pair, judge(pair.real), judge(pair.fake), Draws(torch.Generator().manual_seed(0)))
     assert not penalty.double_backward and kind().double_backward
     assert measured.requires_grad
     (gradient,) = torch.autograd.grad(measured, weight)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ganlib import recipes
-from ganlib.core import Batch, Plan, Spec
+from ganlib.core import Batch, Draws, Plan, Spec
 from ganlib.errors import UsageError
 from ganlib.recipe import Recipe, Setting, recipe
 from ganlib.training.runtime import Runtime
@@ -88,7 +88,7 @@ def test_a_recipe_trains_or_says_that_it_is_not_for_these_data(
     assert state.items_seen == 3 * plan.batch_items * plan.discriminator_steps
     labels = torch.tensor([0, 2]) if conditional else None
     with torch.no_grad():
-        made = plan.task.sample(state.average, plan.task.latent(2, torch.Generator().manual_seed(0)), labels)
+        made = plan.task.sample(state.average, plan.task.latent(2, Draws(torch.Generator().manual_seed(0))), labels)
     assert made.shape == (2, *spec.shape) and bool(made.isfinite().all())
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ganlib import GAN, saving
-from ganlib.core import Batch, Health, Plan, Spec
+from ganlib.core import Batch, Draws, Health, Plan, Spec
 from ganlib.errors import DivergedError
 from ganlib.recipe import Recipe, Setting
 from ganlib.recipes import r3 as module
@@ -35,9 +35,9 @@ class Spoiling(Generate):
 
     spoils: Callable[[int], bool] = lambda seed: False
 
-    def draw(self, batch: Batch, rng: torch.Generator) -> Batch:
-        drawn = super().draw(batch, rng)
-        if self.spoils(rng.initial_seed()):
+    def draw(self, batch: Batch, draws: Draws) -> Batch:
+        drawn = super().draw(batch, draws)
+        if self.spoils(draws.generator.initial_seed()):
             drawn["latent"][0, 0] = float("nan")
         return drawn
 

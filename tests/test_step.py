@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 from ganlib.core import (
     AdversarialLoss,
     Batch,
+    Draws,
     Judge,
     Objective,
     OptimiserSettings,
@@ -132,7 +133,7 @@ def test_the_discriminators_turn_leaves_the_generator_bit_identical(penalties: d
     state = create(plan, CPU, SEED, 100)
     generator, discriminator = weights_of(state.generator), weights_of(state.discriminator)
     rng = torch.Generator().manual_seed(0)
-    discriminator_turn(state, plan, make_batch(plan), due_penalties(plan, 0), reuse, CPU, rng)
+    discriminator_turn(state, plan, make_batch(plan), due_penalties(plan, 0), reuse, CPU, Draws(rng))
     assert_same(generator, weights_of(state.generator))
     assert changed(discriminator, weights_of(state.discriminator))
     assert all(weight.grad is None for weight in [*state.generator.parameters(), *state.discriminator.parameters()])  # type: ignore[union-attr]
@@ -142,7 +143,7 @@ def test_the_generators_turn_leaves_the_discriminator_bit_identical():
     plan = make_plan()
     state = create(plan, CPU, SEED, 100)
     generator, discriminator = weights_of(state.generator), weights_of(state.discriminator)
-    generator_turn(state, plan, make_batch(plan), None, CPU, torch.Generator().manual_seed(0))
+    generator_turn(state, plan, make_batch(plan), None, CPU, Draws(torch.Generator().manual_seed(0)))
     assert_same(discriminator, weights_of(state.discriminator))
     assert changed(generator, weights_of(state.generator))
     assert all(weight.grad is None for weight in [*state.generator.parameters(), *state.discriminator.parameters()])  # type: ignore[union-attr]
@@ -190,18 +191,6 @@ def test_the_same_seed_gives_the_same_bits_whatever_the_user_drew(seed_of_user: 
     assert changed(weights_of(create(plan, CPU, SEED, 100).generator), weights_of(other.generator))
 
 
-def test_ranks_begin_with_the_same_weights_and_draw_different_latents():
-    plan = make_plan()
-    states = []
-    for rank in (0, 1):
-        state = create(plan, Runtime(rank=rank), SEED, 100)
-        states.append(weights_of(state.generator))
-        step(state, plan, make_batch(plan), Runtime(rank=rank), SEED)
-        states.append(weights_of(state.generator))
-    assert_same(states[0], states[2])
-    assert changed(states[1], states[3])
-
-
 # Against steps written by hand
 
 
@@ -224,8 +213,8 @@ def test_a_step_with_r1_and_r2_is_the_plain_one():
     real = make_batch(plan)["real"]
     terms = step(state, plan, {"real": real}, CPU, SEED)
 
-    with CPU.randomness(SEED, 0) as rng:
-        latent = torch.randn(BATCH, LATENT, generator=rng)
+    with CPU.randomness(SEED, 0) as draws:
+        latent = draws.normal(BATCH, LATENT)
     fake = generator(latent)
     x, y = real.clone().requires_grad_(), fake.detach().clone().requires_grad_()
     r, f = judged(discriminator, x), judged(discriminator, y)
@@ -257,8 +246,8 @@ def test_a_step_without_penalties_is_the_plain_one_of_the_tutorials():
     assert discriminator is not None
     real = make_batch(plan)["real"]
     step(state, plan, {"real": real}, CPU, SEED)
-    with CPU.randomness(SEED, 0) as rng:
-        first, second = (torch.randn(BATCH, LATENT, generator=rng) for _ in range(2))
+    with CPU.randomness(SEED, 0) as draws:
+        first, second = (draws.normal(BATCH, LATENT) for _ in range(2))
     ones, cross_entropy = torch.ones(BATCH), nn.BCEWithLogitsLoss()
     fake = generator(first).detach()
     loss = cross_entropy(judged(discriminator, real), ones) + cross_entropy(judged(discriminator, fake), 0 * ones)
@@ -390,7 +379,7 @@ class Constantly(Penalty):
     def double_backward(self) -> bool:
         return False
 
-    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator) -> Tensor:
+    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, draws: Draws) -> Tensor:
         return judge(torch.ones_like(pair.real)).logits[0].mean()
 
 
@@ -570,8 +559,8 @@ def test_several_heads_weigh_the_same(joint: bool):
     network = copy.deepcopy(state.discriminator)
     assert network is not None
     terms = step(state, plan, make_batch(plan), CPU, SEED)
-    with CPU.randomness(SEED, 0) as rng, torch.no_grad():
-        fake = create(plan, CPU, SEED, 1000).generator(torch.randn(BATCH, LATENT, generator=rng))
+    with CPU.randomness(SEED, 0) as draws, torch.no_grad():
+        fake = create(plan, CPU, SEED, 1000).generator(draws.normal(BATCH, LATENT))
         pairs = list(zip(network(make_batch(plan)["real"]).logits, network(fake).logits, strict=True))
     expected = sum(softplus(f - r).mean() for r, f in pairs) / 2
     torch.testing.assert_close(terms["discriminator/adversarial"], expected)
@@ -607,8 +596,8 @@ class ListeningPenalty(R1):
 
     heard: list[str] = field(default_factory=list)
 
-    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator) -> Tensor:
-        value = super().__call__(judge, pair, real, fake, rng)
+    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, draws: Draws) -> Tensor:
+        value = super().__call__(judge, pair, real, fake, draws)
         self.listen(value)
         value.register_hook(self.listen)
         return value
@@ -732,7 +721,7 @@ def test_what_is_differentiated_twice_does_not_run_compiled():
         state = create(plan, CPU, SEED, 1000)
         state.call_discriminator = refuse
         rng = torch.Generator().manual_seed(0)
-        turn = (state, plan, make_batch(plan), due_penalties(plan, 0), False, CPU, rng)
+        turn = (state, plan, make_batch(plan), due_penalties(plan, 0), False, CPU, Draws(rng))
         if refused:
             with pytest.raises(RuntimeError, match="compiled"):
                 discriminator_turn(*turn)

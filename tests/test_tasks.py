@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ganlib.core import Draws
 from ganlib.networks.vectors import LEAST_NOISE, MOST_NOISE, MixtureGenerator, NoisyDiscriminator
 from ganlib.penalties import R1
 from ganlib.tasks.generate import Generate
@@ -23,7 +24,7 @@ def noisy() -> GenerateNoisy:
 
 def drawn(task: Generate, num_items: int = 4000) -> dict[str, Tensor]:
     rng = torch.Generator().manual_seed(0)
-    return task.draw({"real": torch.randn(num_items, 2, generator=rng)}, rng)
+    return task.draw({"real": torch.randn(num_items, 2, generator=rng)}, Draws(rng))
 
 
 def shifted(latent: Tensor, label: Tensor | None) -> Tensor:
@@ -68,7 +69,7 @@ def test_a_penalty_is_on_the_item_and_not_on_the_level():
     (logits,) = judge(items).logits
     (gradient,) = torch.autograd.grad(logits.sum(), items, retain_graph=True)
     assert bool((gradient[:, 2] == 0).all()) and bool((gradient[:, :2] != 0).all())
-    value = R1()(judge, pair, judge(items), judge(pair.fake), torch.Generator())
+    value = R1()(judge, pair, judge(items), judge(pair.fake), Draws(torch.Generator()))
     torch.testing.assert_close(value, 0.5 * gradient.square().sum(1).mean())
 
 

@@ -3,10 +3,13 @@
 import contextlib
 import functools
 import inspect
+import io
 import json
+import os
 import sys
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +17,8 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright:
 
 from ganlib import __version__, recipes
 from ganlib.errors import GanlibError, WriteError
+
+SILENT_SECONDS = 10.0
 
 DESCRIPTION = (
     "Generative adversarial networks that train without tuning. Try: ganlib fit digits --out runs/digits --minutes 2"
@@ -25,12 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     machine = "--json" in given
     try:
-        parser, commands = make_parser(given)
-        options = parser.parse_args(given)
+        with _after_the_first():
+            parser, commands = make_parser(given)
+            options = parser.parse_args(given)
         if options.command is None:
             parser.print_help()
             sys.exit(0)
-        commands[options.command](options[options.command])
+        with _after_the_first():
+            commands[options.command](options[options.command])
     except GanlibError as error:
         _fail(error, machine)
     except KeyboardInterrupt:
@@ -57,7 +64,11 @@ def make_parser(given: Sequence[str]) -> tuple[ArgumentParser, dict[str, Any]]:
     commands = parser.add_subcommands(required=False, dest="command")
     recipe = _recipe_named(given)
     makers = {
-        "fit": (_fit_parser(recipe), functools.partial(run_fit, recipe), "train a recipe on data, or go on with a run"),
+        "fit": (
+            _fit_parser(recipe),
+            functools.partial(run_fit, recipe, given),
+            "train a recipe on data, or go on with a run",
+        ),
         "prepare": (_prepare_parser(), run_prepare, "make shards of pictures, for data larger than memory"),
         "sample": (_sample_parser(), run_sample, "draw from a trained run into a folder or file"),
         "evaluate": (
@@ -101,6 +112,12 @@ def _fit_parser(recipe: str) -> ArgumentParser:
     parser.add_argument("--validation", type=str | None, default=None, help="a share to hold out (0.1), or other data")
     parser.add_argument("--unconditional", type=bool, default=False, help="do not use the labels")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument(
+        "--devices",
+        type=str | None,
+        default=None,
+        help="processes that share each batch, one per GPU: a number, or auto for all GPUs; default 1",
+    )
     parser.add_argument(
         "--precision", type=Literal["auto", "float32", "bfloat16"], default="auto", help="number format of the networks"
     )
@@ -204,15 +221,23 @@ def _recipes_parser() -> ArgumentParser:
     return parser
 
 
-def run_fit(recipe: str, options: Namespace) -> None:
+def run_fit(recipe: str, arguments: Sequence[str], options: Namespace) -> None:
     from ganlib.doors import fit
 
+    if options.devices is not None and _rank() is None:
+        from ganlib.launching import launch, num_devices
+
+        if (count := num_devices(options.devices, options.device)) > 1:
+            sys.exit(launch(arguments, count))
     given = options.as_dict()
     given.pop("config", None)
+    given.pop("devices")
     names = set(inspect.signature(fit).parameters)
     own = {name: given[name] for name in names if name in given}
     recipe_options = {name: value for name, value in given.items() if name not in names}
     result = fit(recipe_function=recipe, recipe_options=recipe_options, **own)
+    if _rank():
+        return  # the first process speaks
     if options.json:
         print(json.dumps({"done": True, **result}))
     elif not options.quiet:
@@ -319,6 +344,35 @@ def _value_of(option: str, given: Sequence[str]) -> str | None:
 def _known(name: str) -> str:
     recipes.find(name)
     return name
+
+
+def _rank() -> int | None:
+    """Which of several processes this is, where ``torchrun`` or ``--devices`` has started it; else None."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return int(os.environ.get("RANK", "0")) if several else None
+
+
+@contextlib.contextmanager
+def _after_the_first() -> Iterator[None]:
+    """Let the first of several processes speak of an error that all have: the others wait, and are ended meanwhile.
+
+    One that is not ended has an error of its own, and says it.
+    """
+    if not _rank():
+        yield
+        return
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            yield
+    except SystemExit as error:
+        if error.code and int(error.code) < 128:
+            time.sleep(SILENT_SECONDS)
+            sys.stderr.write(said.getvalue())
+        raise
+    except Exception:
+        time.sleep(SILENT_SECONDS)
+        raise
 
 
 def _fail(error: GanlibError, machine: bool) -> None:

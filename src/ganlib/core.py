@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float
@@ -57,6 +57,33 @@ class Verdict:
 
 Judge = Callable[[Tensor], Verdict]
 """The discriminator with its condition and augmentation filled in: raw data in, verdict out."""
+
+
+@final
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers for the rows of a batch that this process has, of `world` processes that share the batch.
+
+    Each draws for the whole batch and keeps every `world`-th row from `rank` on, so that together they hold the numbers
+    that one process alone would have drawn. The first number of a shape is that of the own rows.
+    """
+
+    generator: torch.Generator
+    rank: int = 0
+    world: int = 1
+
+    def normal(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Standard normal numbers, on the generator's device."""
+        whole = (shape[0] * self.world, *shape[1:])
+        return self._own(torch.randn(whole, generator=self.generator, device=self.generator.device, dtype=dtype))
+
+    def uniform(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Numbers from 0 to below 1, on the generator's device."""
+        whole = (shape[0] * self.world, *shape[1:])
+        return self._own(torch.rand(whole, generator=self.generator, device=self.generator.device, dtype=dtype))
+
+    def _own(self, whole: Tensor) -> Tensor:
+        return whole if self.world == 1 else whole[self.rank :: self.world].contiguous()
 
 
 @dataclass(frozen=True)
@@ -111,9 +138,7 @@ class Penalty(ABC):
         """True where the value holds a derivative of the discriminator, so that its gradient differentiates twice."""
 
     @abstractmethod
-    def __call__(
-        self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator
-    ) -> Float[Tensor, ""]:
+    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, draws: Draws) -> Float[Tensor, ""]:
         """Its value, a mean over the batch. `real` and `fake` are the verdicts on ``pair.real`` and ``pair.fake``.
 
         Where :attr:`double_backward` is True those two require a gradient, and nothing runs compiled or in bfloat16.
@@ -139,7 +164,7 @@ class Task(ABC):
         """A new generator and discriminator; no discriminator for a comparator without an adversary."""
 
     @abstractmethod
-    def draw(self, batch: Batch, rng: torch.Generator) -> Batch:
+    def draw(self, batch: Batch, draws: Draws) -> Batch:
         """The batch together with all that the task draws at random, so that :meth:`pair` is a pure function."""
 
     @abstractmethod
@@ -151,7 +176,7 @@ class Task(ABC):
         """Items for given latents and conditions, in the numbers of the networks."""
 
     @abstractmethod
-    def latent(self, num_items: int, rng: torch.Generator) -> Tensor:
+    def latent(self, num_items: int, draws: Draws) -> Tensor:
         """Random inputs of the generator."""
 
     def discriminator_terms(self, pair: Pair, real: Verdict, fake: Verdict) -> Terms:

@@ -27,6 +27,7 @@ from ganlib.metrics.named import named
 from ganlib.progress import say
 from ganlib.training.run import Run
 from ganlib.training.runtime import choose_device
+from ganlib.training.team import leave
 
 
 def fit(
@@ -73,6 +74,7 @@ def fit(
         progress="json" if json else "none" if quiet else "auto",
         checkpoint_seconds=checkpoint_seconds,
     )
+    leave()
     return show(out, None, None)
 
 

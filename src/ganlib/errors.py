@@ -56,6 +56,12 @@ class DamagedError(GanlibError, OSError):
     exit_status = 65
 
 
+class LostError(GanlibError, RuntimeError):
+    """Another process of the same training has gone."""
+
+    exit_status = 76
+
+
 class RunError(GanlibError, ValueError):
     """A run folder that does not fit: other data, another recipe, a newer version of ganlib."""
 

@@ -1,14 +1,15 @@
 """One call of fit: the loop with its log, looks, checkpoints and budget. The estimator prepares it and shows it."""
 
 import math
+import signal
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganlib.data import Data, decode, pictures
 from ganlib.data.show import grid, save_png, scatter
@@ -17,6 +18,7 @@ from ganlib.metrics.features import FeatureExtractor, Pixels, RandomConvolutions
 from ganlib.metrics.health import PREFIX, duplicate_share, findings, logit_gap, signs_in, spread_ratio
 from ganlib.metrics.scores import frechet_distance, neighbourhood
 from ganlib.penalties import item_logits
+from ganlib.sampling import CHUNK_ITEMS, refresh_statistics
 from ganlib.saving import last_healthy, roll_back, save
 from ganlib.session import Session
 from ganlib.training.guard import NonFinite, Trouble
@@ -58,9 +60,9 @@ def fit(session: Session) -> Iterator[Progress]:
             again = yield from _stretch(session)
         except NonFinite as error:
             yield _progress(session, notices=(overcome(session, error.trouble),))
-            again = not (session.pace.over() or session.stop.signal)
+            again = not over(session)
     save(session)  # the step that was left out may have been the last
-    if session.stop.signal is None:
+    if session.stopped is None:
         session.note("finished", "", {})
     if session.run is not None:
         session.run.plot()
@@ -68,41 +70,60 @@ def fit(session: Session) -> Iterator[Progress]:
 
 def _stretch(session: Session) -> Generator[Progress, None, bool]:
     """Train until the end, or until a rollback; True after a rollback."""
-    state, pace = session.state, session.pace
-    batches = session.data.batches(session.step_items, session.dice, state.items_seen)
+    state = session.state
+    part = session.team.rank, session.team.size
+    batches = session.data.batches(session.step_items, session.dice, state.items_seen, part)
     looked = state.items_seen
     for report in train(state, session.plan, batches, session.runtime, session.dice):
-        state.total_items = pace.total_items(report.items_seen, state.total_items)
-        over = pace.over()
-        due = over or (look_due(report.items_seen, session.step_items, state.total_items) and pace.affords_look())
+        state.total_items, time_up, due, old = decided(session)
         terms = log(session) if due or report.items_seen // session.step_items % LOG_STEPS == 0 else None
         score = None
         notices: tuple[str, ...] = ()
         if due:
             score, looked = look(session), report.items_seen
-            ended = over or pace.over() or report.items_seen >= state.total_items
+            ended = time_up or over(session) or report.items_seen >= state.total_items
             notices, again = watch(session, may_go_back=not ended)
             if again:
                 yield _progress(session, terms, score, notices)
                 return True
-        old = time.monotonic() - session.saved_at > session.checkpoint_seconds
-        if due or (old and session.run is not None):
+        if due or old:
             save(session)
         yield _progress(session, terms, score, notices)
-        if (
-            over
-            or pace.over()
-            or session.stop.signal
-            or (session.patient and score is not None and exhausted(session.records))
-        ):
+        if over(session) or time_up or (session.patient and score is not None and exhausted(session.records)):
             break
-    if session.stop.signal is None and looked < state.items_seen:
+    over(session)  # a signal of the last moment is one for all
+    if session.stopped is None and looked < state.items_seen:
         look(session)
         notices, _ = watch(session, may_go_back=False)
         if notices:
             yield _progress(session, notices=notices)
     save(session)
     return False
+
+
+def decided(session: Session) -> tuple[int, bool, bool, bool]:
+    """After a step: how many items it will be in all, and whether time is up, a look is due, a checkpoint is old.
+
+    The clock of the first process decides for all of them.
+    """
+    state, pace = session.state, session.pace
+    total_items = pace.total_items(state.items_seen, state.total_items)
+    time_up = pace.over()
+    due = time_up or (look_due(state.items_seen, session.step_items, total_items) and pace.affords_look())
+    old = session.in_folder and time.monotonic() - session.saved_at > session.checkpoint_seconds
+    own = (total_items, time_up, due, old) if session.team.rank == 0 else (0, False, False, False)
+    total, *flags = session.team.largest(*own)
+    return int(total), bool(flags[0]), bool(flags[1]), bool(flags[2])
+
+
+def over(session: Session) -> bool:
+    """Whether the time of the first process is up, or a signal has asked any process for an end."""
+    wish = session.stop.signal
+    time_up, signal_number = session.team.largest(
+        session.team.rank == 0 and session.pace.over(), 0 if wish is None else wish.value
+    )
+    session.stopped = signal.Signals(int(signal_number)) if signal_number else None
+    return bool(time_up) or session.stopped is not None
 
 
 def _progress(
@@ -203,12 +224,15 @@ def log(session: Session) -> dict[str, float]:
 def look(session: Session) -> float | None:
     """Refresh the averaged batch statistics, score samples against the validation items, draw the grid and the plot."""
     start = time.monotonic()
-    refresh_statistics(session)
+    refresh_statistics(session.sampler, session.seed)
     real, fake = real_features(session), fake_features(session)
-    score = validation_score(session, fake)
-    signs = measured_signs(session, real, fake, score)
-    if score is not None or signs:
-        record = {"items": session.state.items_seen, **({} if score is None else {"score": score}), **signs}
+    found: dict[str, float] = {}
+    if session.team.rank == 0:
+        score = validation_score(session, fake)
+        found = {**({} if score is None else {"score": score}), **measured_signs(session, real, fake, score)}
+    found = session.team.first(found)
+    if found:
+        record = {"items": session.state.items_seen, **found}
         session.records.append(record)
         if session.run is not None:
             session.run.log(record)
@@ -220,7 +244,7 @@ def look(session: Session) -> float | None:
     pace = session.pace
     pace.look_seconds = time.monotonic() - start
     pace.pause(pace.look_seconds)
-    return score
+    return found.get("score")
 
 
 def draw_grid(session: Session) -> np.ndarray:
@@ -237,32 +261,6 @@ def draw_grid(session: Session) -> np.ndarray:
         real = session.data.take(np.arange(count))
         return scatter(decode(spec, items), real) if spec.shape[0] > 1 else np.zeros((8, 8, 3), np.uint8)
     return grid(pictures(spec, items), columns)
-
-
-@torch.no_grad()
-def refresh_statistics(session: Session, num_batches: int = 8) -> None:
-    """Measure the batch statistics of the averaged generator anew: those averaged so far belong to no one network.
-
-    Standing statistics, Brock et al. 2018, arXiv:1809.11096, section 4.1; drawn as in training, from a fixed seed.
-    """
-    average = session.state.average
-    norms = [module for module in average.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
-        norm.train()
-    latents = session.sampler.latents(num_batches * 64, seed=session.seed).chunk(num_batches)
-    share = session.sampler.label_share
-    labels = session.sampler.labels(num_batches * 64, seed=session.seed).chunk(num_batches) if share else None
-    for number, latent in enumerate(latents):
-        condition = labels[number].to(session.runtime.device) if labels is not None else None
-        session.plan.task.sample(average, latent.to(session.runtime.device), condition)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
 
 
 def extractor_for(data: Data) -> FeatureExtractor:
@@ -283,16 +281,26 @@ def real_features(session: Session) -> Tensor:
     if session.real_features is None:
         reference, count = session.validation or session.data, score_items(session)
         chosen = np.linspace(0, len(reference) - 1, count).astype(np.int64)
-        parts = (reference.batch(part)["real"] for part in np.array_split(chosen, math.ceil(count / 64)))
-        session.real_features = features(extractor_for(session.data), parts)
+        own = range(session.team.rank * CHUNK_ITEMS, count, session.team.size * CHUNK_ITEMS)
+        parts = (reference.batch(chosen[first : first + CHUNK_ITEMS])["real"] for first in own)
+        session.real_features = _features(session, parts)
     return session.real_features
 
 
 def fake_features(session: Session) -> Tensor:
     """The features of as many samples, of latents that stay the same."""
     image = session.data.spec.kind == "image"
-    drawn = session.sampler.stream(score_items(session), seed=session.seed + 1)
-    return features(extractor_for(session.data), (quantise(part) if image else part for part, _ in drawn))
+    part = session.team.rank, session.team.size
+    drawn = session.sampler.stream(score_items(session), seed=session.seed + 1, part=part)
+    return _features(session, (quantise(items) if image else items for items, _ in drawn))
+
+
+def _features(session: Session, own_chunks: Iterable[Tensor]) -> Tensor:
+    """The features of all items that are scored, of which each process brings every `size`-th chunk."""
+    count = score_items(session)
+    some = session.team.rank * CHUNK_ITEMS < count
+    own = features(extractor_for(session.data), own_chunks, batch_items=CHUNK_ITEMS) if some else torch.empty(0, 0)
+    return session.team.dealt(own, count, CHUNK_ITEMS)
 
 
 def validation_score(session: Session, fake: Tensor) -> float | None:

@@ -30,6 +30,7 @@ from ganlib.session import CHECKPOINT_SECONDS, Session
 from ganlib.stopping import stop_wishes
 from ganlib.training.run import Run
 from ganlib.training.runtime import Precision, Runtime, choose_device, choose_precision
+from ganlib.training.team import join, lost_ones, own_device
 
 
 class GAN:
@@ -96,7 +97,7 @@ class GAN:
             raise UsageError("give items or minutes, not both")
         if (items is not None and items < 1) or (minutes is not None and not 0 < minutes < 1e7):
             raise UsageError(f"items={items}, minutes={minutes}: a budget must be over 0")
-        device = choose_device(self.device)
+        device = own_device(choose_device(self.device))
         asked = recipes.find(self.recipe)() if isinstance(self.recipe, str) else self.recipe
         request = Request(
             load=lambda: load(data, labels, size=size),
@@ -104,18 +105,17 @@ class GAN:
             validation=validation,
             conditional=conditional,
             pace=Pace(items, None if minutes is None else 60 * minutes),
-            runtime=Runtime(device, choose_precision(self.precision, device), self.compile),
+            runtime=Runtime(device, choose_precision(self.precision, device), self.compile, join(device)),
             asked=asked,
             seed=self.seed,
             run=None,
             checkpoint_seconds=checkpoint_seconds,
+            in_folder=run is not None,
         )
-        if run is None:
-            return self._train(request, progress)
-        if not Path(run).exists():
-            request = request.with_data()  # unusable data should not leave a folder behind
-        with Run.open(run) as opened:
-            return self._train(dataclasses.replace(request, run=opened), progress)
+        with lost_ones(request.runtime.team):
+            if request.runtime.team.rank > 0:
+                return self._train(request, "none")  # the first process alone writes and speaks
+            return self._train(request, progress) if run is None else self._train_in(Path(run), request, progress)
 
     def sample(
         self,
@@ -277,8 +277,14 @@ class GAN:
 
     # What follows is not part of the interface.
 
+    def _train_in(self, folder: Path, request: Request, style: Style) -> "GAN":
+        if not folder.exists():
+            request = request.with_data()  # unusable data should not leave a folder behind
+        with Run.open(folder) as run:
+            return self._train(dataclasses.replace(request, run=run), style)
+
     def _train(self, request: Request, style: Style) -> "GAN":
-        prepared = prepare(request)
+        prepared, team = prepare(request), request.runtime.team
         state, plan = prepared.state, prepared.plan
         for notice in prepared.notices:
             say(notice, style)
@@ -296,8 +302,9 @@ class GAN:
                 stop,
                 patient=request.pace.items is None and request.pace.seconds is None,
                 checkpoint_seconds=request.checkpoint_seconds,
-                records=request.run.records() if request.run is not None else [],
-                events=request.run.events() if request.run is not None else [],
+                in_folder=request.in_folder,
+                records=team.first(request.run.records() if request.run is not None else []),
+                events=team.first(request.run.events() if request.run is not None else []),
             )
             ended = session.patient and exhausted(session.records)
             if ended or request.pace.finished(state.items_seen, state.total_items):
@@ -307,12 +314,12 @@ class GAN:
                 for _ in shown(fit(session), style, prepared.recipe.name):
                     pass
         self._keep(prepared, session, request.runtime.device)
-        if stop.signal is not None:
+        if (asked := session.stopped or stop.signal) is not None:
             saved = "; saved, run the same command again to go on" if request.run is not None else ""
-            say(f"stopped by {stop.signal.name} after {state.items_seen:,} items{saved}", style)
-            if stop.signal is signal.SIGINT:
+            say(f"stopped by {asked.name} after {state.items_seen:,} items{saved}", style)
+            if asked is signal.SIGINT:
                 raise KeyboardInterrupt
-            sys.exit(128 + stop.signal)
+            sys.exit(128 + asked)
         return self
 
     def _keep(self, prepared: Prepared, session: Session, device: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from ganlib.pace import Pace
 from ganlib.penalties import differentiable_twice, without_double_backward
 from ganlib.recipe import Recipe, Setting
 from ganlib.training import checkpoint
+from ganlib.training.checkpoint import Checkpoint
 from ganlib.training.run import Run
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State, create, restore, to_tensors
+from ganlib.training.team import Team
 
 MAX_VALIDATION = 5000
 
@@ -35,6 +38,7 @@ class Request:
     seed: int | None
     run: Run | None
     checkpoint_seconds: float
+    in_folder: bool = False  # there is a run folder; of several processes the first alone has it as `run`
 
     def with_data(self) -> "Request":
         """The same with the data read already."""
@@ -71,11 +75,14 @@ class Prepared:
 
 
 def prepare(request: Request) -> Prepared:
-    """Read the data, split them, and begin the training or take it up again; sets the budget of `request.pace`."""
+    """Read the data, split them, and begin the training or take it up again; sets the budget of `request.pace`.
+
+    Of several processes the first reads the run folder and tells the others.
+    """
     data, run, runtime = request.load(), request.run, request.runtime
     if request.conditional and data.labels is None:
         raise DataError(f"{data.source} has no labels to condition on; give labels, or sub-folders by class")
-    opened = resume(run, request.asked, data, runtime, request.seed) if run is not None else None
+    opened = resume(run, request.asked, data, runtime, request.seed) if request.in_folder or run is not None else None
     conditional = request.conditional is not False and data.labels is not None
     if opened is not None:
         conditional = opened.setting.conditional
@@ -124,22 +131,60 @@ def begin(
     """A new training; its recipe and the fingerprint of its data are written first."""
     facts = model.to_json(recipe, setting, label_share, seed)
     plan = recipe.plan(setting)
+    check_batch(plan, runtime.team)
     state = create(plan, runtime, seed, plan.items)
     if run is not None:
         size_bytes = sum(tensor.nbytes for group in to_tensors(state).values() for tensor in group.values())
         run.check_space(2 * size_bytes)  # the optimisers' numbers come with the first step
-        run.write_facts("recipe.json", {**facts, "precision": runtime.precision, "compiled": runtime.compiled})
+        run.write_facts("recipe.json", {**facts, **_computed_by(runtime)})
         run.write_facts("data.json", {"source": data.source, **data.fingerprint()})
         run.rewind(0)
         run.truncate_events(0)
     return Opened(plan, state, recipe, setting, facts)
 
 
-def resume(run: Run, asked: Recipe | None, data: Data, runtime: Runtime, seed: int | None) -> Opened | None:
+def check_batch(plan: Plan, team: Team) -> None:
+    """Raises :class:`UsageError` for a batch that cannot be dealt to the processes and their micro-batches."""
+    each = team.size * plan.accumulate
+    if plan.batch_items % each and not team.alone:
+        below = plan.batch_items // each * each
+        fitting = f"{below} or {below + each}" if below else f"{each}"
+        parts = f" of {plan.accumulate} micro-batches each" * (plan.accumulate > 1)
+        raise UsageError(
+            f"batch_items={plan.batch_items} cannot be dealt to {team.size} processes{parts}; accepted are multiples "
+            f"of {each}, such as {fitting}"
+        )
+
+
+def resume(run: Run | None, asked: Recipe | None, data: Data, runtime: Runtime, seed: int | None) -> Opened | None:
     """The training in the folder where it stopped; None where it has not begun.
 
-    Raises :class:`RunError` where the recipe, its options, the seed or the data are not those of the run.
+    Only the first of several processes has the run. Raises :class:`RunError` where the recipe, its options, the seed or
+    the data are not those of the run.
     """
+    saved, skipped = _saved(run, asked, data, seed) if run is not None else (None, [])
+    saved = checkpoint.of_first(saved, runtime.team)
+    if saved is None:
+        return None
+    facts = runtime.team.first(run.read_facts("recipe.json") if run is not None else None)
+    recipe, setting, _ = model.from_json(facts, "recipe.json")
+    plan = recipe.plan(setting)
+    check_batch(plan, runtime.team)
+    state = create(plan, runtime, facts["seed"], plan.items)
+    restore(state, saved.tensors, saved.facts)
+    notices = checkpoint.passed_over(skipped)
+    if run is not None:
+        run.rewind(state.items_seen)
+        run.truncate_events(int(saved.facts.get("events", 0)))
+        notices.append(f"resuming {run.folder} at item {state.items_seen:,}")
+    notices += _inexact(facts, runtime)
+    return Opened(plan, state, recipe, setting, facts, float(saved.facts["seconds"]), tuple(notices))
+
+
+def _saved(
+    run: Run, asked: Recipe | None, data: Data, seed: int | None
+) -> tuple[Checkpoint | None, list[tuple[Path, str]]]:
+    """The newest checkpoint of the run, if it is one of this recipe, seed and data, and the damaged ones."""
     begun, saved_ones = (run.folder / "recipe.json").exists(), checkpoint.listed(run.checkpoints)
     if saved_ones and not begun:
         raise MissingError(
@@ -147,9 +192,9 @@ def resume(run: Run, asked: Recipe | None, data: Data, runtime: Runtime, seed: i
             "restore it, or choose another --out"
         )
     if not saved_ones:
-        return None
+        return None, []
     facts = run.read_facts("recipe.json")
-    recipe, setting, _ = model.from_json(facts, str(run.folder))
+    recipe, _, _ = model.from_json(facts, str(run.folder))
     if asked is not None and asked.to_json() != recipe.to_json():
         raise RunError(
             f"{run.folder} was begun with {_told(recipe)}, not {_told(asked)}; leave it out, or choose another --out"
@@ -163,18 +208,7 @@ def resume(run: Run, asked: Recipe | None, data: Data, runtime: Runtime, seed: i
     if changed:
         differences = ", ".join(f"{name} was {_short(before.get(name))} and is {_short(now[name])}" for name in changed)
         raise RunError(f"the data are not those {run.folder} was begun with: {differences}; choose another --out")
-    saved, skipped = checkpoint.newest(run.checkpoints)
-    if saved is None:
-        return None
-    plan = recipe.plan(setting)
-    state = create(plan, runtime, facts["seed"], plan.items)
-    restore(state, saved.tensors, saved.facts)
-    run.rewind(state.items_seen)
-    run.truncate_events(int(saved.facts.get("events", 0)))
-    notices = checkpoint.passed_over(skipped)
-    notices.append(f"resuming {run.folder} at item {state.items_seen:,}")
-    notices += _inexact(facts, runtime)
-    return Opened(plan, state, recipe, setting, facts, float(saved.facts["seconds"]), tuple(notices))
+    return checkpoint.newest(run.checkpoints)
 
 
 def _check_held_out(run: Run, held_out: Data | None) -> None:
@@ -199,12 +233,17 @@ def _inexact(facts: dict[str, Any], runtime: Runtime) -> list[str]:
         for name in ("ganlib", "torch", "threads", "processor")
         if made.get(name) != now[name]
     ]
-    if facts["setting"]["device"] != runtime.device:
-        changes.append(f"device was {facts['setting']['device']}, is {runtime.device}")
-    for name, value in (("precision", runtime.precision), ("compiled", runtime.compiled)):
+    kind = runtime.device.split(":")[0]
+    if facts["setting"]["device"] != kind:
+        changes.append(f"device was {facts['setting']['device']}, is {kind}")
+    for name, value in _computed_by(runtime).items():
         if facts.get(name, value) != value:
             changes.append(f"{name} was {facts[name]}, is {value}")
     return [f"not bit-exact from here on: {', '.join(changes)}"] if changes else []
+
+
+def _computed_by(runtime: Runtime) -> dict[str, Any]:
+    return {"precision": runtime.precision, "compiled": runtime.compiled, "processes": runtime.team.size}
 
 
 def _told(recipe: Recipe) -> str:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ganlib.core import Condition, Constraint, Judge, Objective, Pair, Penalty, Verdict
+from ganlib.core import Condition, Constraint, Draws, Judge, Objective, Pair, Penalty, Verdict
 from ganlib.errors import UsageError
 
 Scalar = Float[Tensor, ""]
@@ -29,13 +29,13 @@ def squared_gradient(logits: Float[Tensor, " batch"], items: Float[Tensor, "batc
 
 
 def squared_difference(
-    judge: Judge, items: Tensor, logits: Float[Tensor, " batch"], sigma: float, rng: torch.Generator
+    judge: Judge, items: Tensor, logits: Float[Tensor, " batch"], sigma: float, draws: Draws
 ) -> Float[Tensor, " batch"]:
     """((D(x+σε) - D(x)) / σ)² with ε ~ N(0, I): its mean over ε is ‖∇D(x)‖² + O(σ²). Lin et al. 2025, arXiv:2501.08316.
 
     It needs no second derivative. In bfloat16 the difference of two logits would be rounding: `judge` runs in float32.
     """
-    noise = torch.randn(items.shape, generator=rng, device=items.device, dtype=items.dtype)
+    noise = draws.normal(*items.shape, dtype=items.dtype)
     return ((item_logits(judge(items.detach() + sigma * noise)) - logits) / sigma).square()
 
 
@@ -52,10 +52,10 @@ class R1(Penalty):
     def double_backward(self) -> bool:
         return self.sigma is None
 
-    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator) -> Scalar:
+    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, draws: Draws) -> Scalar:
         if self.sigma is None:
             return 0.5 * squared_gradient(item_logits(real), pair.real).mean()
-        return 0.5 * squared_difference(judge, pair.real, item_logits(real), self.sigma, rng).mean()
+        return 0.5 * squared_difference(judge, pair.real, item_logits(real), self.sigma, draws).mean()
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class R2(Penalty):
     def double_backward(self) -> bool:
         return self.sigma is None
 
-    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator) -> Scalar:
+    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, draws: Draws) -> Scalar:
         if self.sigma is None:
             return 0.5 * squared_gradient(item_logits(fake), pair.fake).mean()
-        return 0.5 * squared_difference(judge, pair.fake, item_logits(fake), self.sigma, rng).mean()
+        return 0.5 * squared_difference(judge, pair.fake, item_logits(fake), self.sigma, draws).mean()
 
 
 def _unit_slope(judge: Judge, items: Tensor) -> Scalar:
@@ -92,9 +92,9 @@ class GradientPenalty(Penalty):
     def double_backward(self) -> bool:
         return True
 
-    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator) -> Scalar:
+    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, draws: Draws) -> Scalar:
         shape = (len(pair.real), *[1] * (pair.real.ndim - 1))
-        share = torch.rand(shape, generator=rng, device=pair.real.device, dtype=pair.real.dtype)
+        share = draws.uniform(*shape, dtype=pair.real.dtype)
         return _unit_slope(judge, torch.lerp(pair.real.detach(), pair.fake.detach(), share))
 
 
@@ -106,9 +106,9 @@ class Dragan(Penalty):
     def double_backward(self) -> bool:
         return True
 
-    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, rng: torch.Generator) -> Scalar:
+    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, draws: Draws) -> Scalar:
         items = pair.real.detach()
-        noise = torch.rand(items.shape, generator=rng, device=items.device, dtype=items.dtype)
+        noise = draws.uniform(*items.shape, dtype=items.dtype)
         return _unit_slope(judge, items + 0.5 * items.std(correction=0) * noise)
 
 

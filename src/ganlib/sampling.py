@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ganlib.core import Condition, Task
+from ganlib.core import Condition, Draws, Task
 from ganlib.training.runtime import seed_of
 
 CHUNK_ITEMS = 64
@@ -64,39 +64,68 @@ class Sampler:
         seed: int,
         labels: Int[Tensor, " given"] | None = None,
         truncation: float | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[Tensor, Condition]]:
-        """Items and their labels in chunks, on the CPU, in constant memory. Given labels are taken in turn."""
-        for chunk in range(math.ceil(num_items / CHUNK_ITEMS)):
+        """Items and their labels in chunks, on the CPU, in constant memory. Given labels are taken in turn.
+
+        Of a `part` (rank, size) only every `size`-th chunk is drawn, from number `rank` on.
+        """
+        for chunk in range(part[0], math.ceil(num_items / CHUNK_ITEMS), part[1]):
             first = chunk * CHUNK_ITEMS
             condition: Condition = None
             if self.label_share:
                 numbers = torch.arange(first, first + CHUNK_ITEMS)
                 condition = self._label_chunk(seed, chunk) if labels is None else labels[numbers % len(labels)]
-            items = self.run(self._latent_chunk(seed, chunk, truncation), condition)
+            items = self._chunk(self._latent_chunk(seed, chunk, truncation), condition)
             wanted = min(CHUNK_ITEMS, num_items - first)
             yield items[:wanted], None if condition is None else condition[:wanted]
 
-    @torch.inference_mode()
     def run(self, latent: Float[Tensor, "batch latent"], condition: Condition) -> Tensor:
         """The generator on any number of latents, in chunks of one size, the last filled up; items on the CPU."""
         made = []
         for first in range(0, len(latent), CHUNK_ITEMS):
             part, known = latent[first : first + CHUNK_ITEMS], None
             missing = CHUNK_ITEMS - len(part)
-            part = torch.cat([part, part[:1].expand(missing, -1)])
             if condition is not None:
                 known = condition[first : first + CHUNK_ITEMS]
-                known = torch.cat([known, known[:1].expand(missing)]).to(self.device)
-            made.append(
-                self.task.sample(self.generator, part.to(self.device), known)[: CHUNK_ITEMS - missing].float().cpu()
-            )
+                known = torch.cat([known, known[:1].expand(missing)])
+            made.append(self._chunk(torch.cat([part, part[:1].expand(missing, -1)]), known)[: CHUNK_ITEMS - missing])
         return torch.cat(made)
+
+    @torch.inference_mode()
+    def _chunk(self, latent: Float[Tensor, "chunk latent"], condition: Condition) -> Tensor:
+        known = condition if condition is None else condition.to(self.device)
+        return self.task.sample(self.generator, latent.to(self.device), known).float().cpu()
 
     def _latent_chunk(self, seed: int, chunk: int, truncation: float | None) -> Tensor:
         # Drawn on the CPU, so that a seed means the same latents on every device.
-        latent = self.task.latent(CHUNK_ITEMS, torch.Generator().manual_seed(seed_of(seed, "latent", chunk)))
+        latent = self.task.latent(CHUNK_ITEMS, Draws(torch.Generator().manual_seed(seed_of(seed, "latent", chunk))))
         return latent if truncation is None else truncated(latent, truncation)
 
     def _label_chunk(self, seed: int, chunk: int) -> Tensor:
         rng = torch.Generator().manual_seed(seed_of(seed, "label", chunk))
         return torch.multinomial(torch.tensor(self.label_share), CHUNK_ITEMS, replacement=True, generator=rng)
+
+
+@torch.no_grad()
+def refresh_statistics(sampler: Sampler, seed: int, num_batches: int = 8) -> None:
+    """Measure the batch statistics of an averaged generator anew: those averaged so far belong to no one network.
+
+    Standing statistics, Brock et al. 2018, arXiv:1809.11096, section 4.1; drawn as in training, from a fixed seed.
+    """
+    norms = [m for m in sampler.generator.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+        norm.train()
+    latents = sampler.latents(num_batches * CHUNK_ITEMS, seed).chunk(num_batches)
+    labels = sampler.labels(num_batches * CHUNK_ITEMS, seed).chunk(num_batches) if sampler.label_share else None
+    for number, latent in enumerate(latents):
+        condition = labels[number].to(sampler.device) if labels is not None else None
+        sampler.task.sample(sampler.generator, latent.to(sampler.device), condition)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()

@@ -1,7 +1,10 @@
 """Saving the state of a session, and going back to it when the training has gone wrong."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from ganlib.metrics.health import ill, signs_in
 from ganlib.session import Session
@@ -14,6 +17,7 @@ from ganlib.training.state import create, restore, to_facts, to_tensors
 def save(session: Session) -> None:
     """Write a checkpoint, unless this state is saved already; without a run folder keep a healthy one in memory.
 
+    All processes look at their state, which is the same, and the first one writes.
     Raises :class:`ganlib.training.guard.NonFinite` instead of saving what is not finite.
     """
     state, run = session.state, session.run
@@ -21,11 +25,20 @@ def save(session: Session) -> None:
         return
     looks = signs_in(session.records)
     healthy = bool(looks) and looks[-1].items == state.items_seen and not ill(looks)
-    if run is None and not healthy:
+    if run is None and not session.in_folder and not healthy:
         return
     start = time.monotonic()
     tensors = to_tensors(state)
     check_tensors(tensors, state.items_seen)
+    if session.team.rank == 0:
+        _write(session, tensors, healthy)
+    session.saved_items, session.saved_at = state.items_seen, time.monotonic()
+    session.pace.save_seconds = time.monotonic() - start
+    session.pace.pause(session.pace.save_seconds)
+
+
+def _write(session: Session, tensors: Mapping[str, Mapping[str, Tensor]], healthy: bool) -> None:
+    state, run = session.state, session.run
     scores = [record for record in session.records if record.get("score") is not None]
     score = scores[-1]["score"] if scores and scores[-1]["items"] == state.items_seen else None
     facts = {
@@ -46,9 +59,6 @@ def save(session: Session) -> None:
         run.sync_log()
         checkpoint.save(run.checkpoints / checkpoint.name(state.items_seen), tensors, facts)
         checkpoint.prune(run.checkpoints)
-    session.saved_items, session.saved_at = state.items_seen, time.monotonic()
-    session.pace.save_seconds = time.monotonic() - start
-    session.pace.pause(session.pace.save_seconds)
 
 
 def last_healthy(session: Session) -> Checkpoint | None:
@@ -57,7 +67,8 @@ def last_healthy(session: Session) -> Checkpoint | None:
     That of a look, not the newest of all: those in between depend on the clock, and a resumed run would not be the bits
     of an uninterrupted one.
     """
-    return session.healthy if session.run is None else checkpoint.newest_healthy(session.run.checkpoints)
+    found = session.healthy if session.run is None else checkpoint.newest_healthy(session.run.checkpoints)
+    return checkpoint.of_first(found, session.team)
 
 
 def roll_back(session: Session, target: Checkpoint | None, *, nonfinite: bool) -> None:

@@ -1,5 +1,6 @@
 """What one call of fit works with."""
 
+import signal
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from ganlib.training.checkpoint import Checkpoint
 from ganlib.training.run import Run
 from ganlib.training.runtime import Runtime, seed_of
 from ganlib.training.state import State
+from ganlib.training.team import Team
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -33,15 +35,25 @@ class Session:
     sampler: Sampler
     run: Run | None
     stop: StopWish
+    in_folder: bool = False  # there is a run folder; of several processes the first alone has it as `run`
     patient: bool = False  # stop when the validation score no longer improves
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     records: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     healthy: Checkpoint | None = None  # the state at the last healthy look, where there is no run folder to hold it
     real_features: Tensor | None = None
+    stopped: signal.Signals | None = None  # what the processes have agreed to stop for
     saved_items: int = -1
     saved_at: float = field(default_factory=time.monotonic)
     plotted_at: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.in_folder = self.in_folder or self.run is not None
+
+    @property
+    def team(self) -> Team:
+        """The processes that train together."""
+        return self.runtime.team
 
     @property
     def step_items(self) -> int:

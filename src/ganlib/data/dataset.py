@@ -64,11 +64,13 @@ class Data:
             batch["label"] = torch.from_numpy(self.labels[indices].astype(np.int64, copy=False))
         return batch
 
-    def batches(self, num_items: int, seed: int, items_seen: int) -> Iterator[Batch]:
+    def batches(self, num_items: int, seed: int, items_seen: int, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """Endless batches of `num_items`, shuffled anew each epoch.
 
         The order is a pure function of the seed and of how many items were seen: starting at `items_seen` equals
-        continuing there. Items on disk are read ahead by a thread, which ends when the iterator is closed.
+        continuing there. Of a `part` (rank, size) the batches have every `size`-th item from number `rank` on: `size`
+        processes together see what one would, also where each cuts its rows into equal parts, and reads no other items.
+        Items on disk are read ahead by a thread, which ends when the iterator is closed.
         Raises :class:`UsageError` for a batch of nothing, a negative seed or no items.
         """
         if num_items < 1 or seed < 0 or items_seen < 0 or not len(self):
@@ -76,12 +78,14 @@ class Data:
                 f"cannot make batches of {num_items} from {len(self)} items with seed {seed} after {items_seen} items; "
                 "there must be items, a batch of at least 1, and neither seed nor items seen below 0"
             )
-        made = self._batches(num_items, seed, items_seen)
+        made = self._batches(num_items, seed, items_seen, part)
         return prefetch(made) if self.on_disk else made
 
-    def _batches(self, num_items: int, seed: int, items_seen: int) -> Generator[Batch, None, None]:
+    def _batches(
+        self, num_items: int, seed: int, items_seen: int, part: tuple[int, int]
+    ) -> Generator[Batch, None, None]:
         for indices in positions(len(self), num_items, seed, items_seen):
-            yield self.batch(indices)
+            yield self.batch(indices[part[0] :: part[1]])
 
     def subset(self, indices: Integer[np.ndarray, " chosen"]) -> "Data":
         """The items with these numbers, in this order, as a data set of their own; nothing is copied."""

@@ -39,9 +39,9 @@ class CompactGenerator(nn.Module):
         rows, columns, channels = self.base
         # The grid comes out channels-last, as the convolutions want it.
         x = self.linear(self.condition(latent, labels)).view(-1, rows, columns, channels).permute(0, 3, 1, 2)
-        x = F.leaky_relu(self.norms[0](x, labels), SLOPE)
+        x = F.leaky_relu_(self.norms[0](x, labels), SLOPE)
         for doubling, norm in zip(self.doublings, list(self.norms)[1:], strict=True):
-            x = F.leaky_relu(norm(doubling(x), labels), SLOPE)
+            x = F.leaky_relu_(norm(doubling(x), labels), SLOPE)
         return crop(torch.tanh(self.to_item(x)), self.height, self.width)
 
 
@@ -63,5 +63,5 @@ class CompactDiscriminator(nn.Module):
     ) -> Verdict:
         x = pad(items, *self.size)
         for halving in self.halvings:
-            x = F.leaky_relu(halving(x), SLOPE)
+            x = F.leaky_relu_(halving(x), SLOPE)
         return Verdict((self.head(x.flatten(1), labels),), (x,))

@@ -71,8 +71,9 @@ class ClassNorm(nn.Module):
             return x
         if labels is None:
             raise ValueError("this network was built with classes: pass labels, integers [batch]")
-        gain, bias = self.embedding(labels)[:, :, None, None].chunk(2, 1)
-        return x * (1 + gain) + bias
+        # In the number format of x: a float32 gain would make float32 of all that follows under autocast.
+        gain, bias = self.embedding(labels).to(x.dtype)[:, :, None, None].chunk(2, 1)
+        return torch.addcmul(bias, x, 1 + gain)
 
 
 class WithClass(nn.Module):

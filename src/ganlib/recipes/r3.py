@@ -16,6 +16,7 @@ def r3(
     *,
     network: Literal["auto", "mlp", "compact", "residual"] = "auto",
     width: int | None = None,
+    discriminator_width: int | None = None,
     latent: int | None = None,
     batch_items: int | None = None,
     learning_rate: float | None = None,
@@ -38,6 +39,7 @@ def r3(
     Args:
         network: which family of networks.
         width: channels of the networks' widest (residual) or finest (compact) stage, or units of a layer (mlp).
+        discriminator_width: the discriminator's own, of compact networks.
         latent: width of the random input.
         batch_items: items per step.
         learning_rate: of Adam at the start; it falls to a hundredth of that by half a cosine.
@@ -55,12 +57,17 @@ def r3(
     chosen = _defaults(setting, family)
     rate = _or(learning_rate, chosen.learning_rate)
     generator_rate = _or(generator_learning_rate, rate * chosen.generator_rate_share)
+    generator_width = _or(width, chosen.width)
+    both_widths = (
+        generator_width,
+        _or(discriminator_width, round(generator_width * chosen.discriminator_width_share)),
+    )
     weight = _or(gamma, chosen.gamma) * _size_factor(setting)
     every = _or(penalty_every_steps, chosen.penalty_every_steps)
     penalties = (("r1", R1(penalty_sigma)), ("r2", R2(penalty_sigma)))
     weighted = {name: WeightedPenalty(penalty, constant(weight), every) for name, penalty in penalties}
     return Plan(
-        _task(setting, family, _or(width, chosen.width), _or(latent, chosen.latent), chosen.discriminator_width_share),
+        _task(setting, family, both_widths, _or(latent, chosen.latent)),
         Objective(RelativisticPairing(), weighted),
         generator=_adam(generator_rate),
         discriminator=_adam(rate),
@@ -69,7 +76,7 @@ def r3(
         items=chosen.items,
         mixed_precision=family != "mlp",
         joint_verdicts=True,
-        notes={"network": family, "width": _or(width, chosen.width), "gamma": weight},
+        notes={"network": family, "width": generator_width, "gamma": weight},
     )
 
 
@@ -134,7 +141,7 @@ def _network_for(setting: Setting) -> Literal["mlp", "compact", "residual"]:
     return "residual" if setting.device == "cuda" and enough else "compact"
 
 
-def _task(setting: Setting, network: str, width: int, latent: int, judge_share: float) -> "Task":
+def _task(setting: Setting, network: str, both_widths: tuple[int, int], latent: int) -> "Task":
     from ganlib.errors import UsageError
     from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
     from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
@@ -143,7 +150,7 @@ def _task(setting: Setting, network: str, width: int, latent: int, judge_share: 
     from ganlib.tasks.generate import Generate
     from ganlib.tasks.noisy import GenerateNoisy
 
-    shape, classes = setting.spec.shape, setting.num_classes
+    shape, classes, (width, judge_width) = setting.spec.shape, setting.num_classes, both_widths
     if network != "mlp" and setting.spec.kind != "image":
         raise UsageError(f"recipe r3 has no {network} networks for a {setting.spec.kind}; leave network out, or mlp")
     match network:
@@ -164,7 +171,7 @@ def _task(setting: Setting, network: str, width: int, latent: int, judge_share: 
         case "compact":
             return Generate(
                 lambda: CompactGenerator(shape, latent=latent, width=width, num_classes=classes),
-                lambda: CompactDiscriminator(shape, width=round(width * judge_share), num_classes=classes),
+                lambda: CompactDiscriminator(shape, width=judge_width, num_classes=classes),
                 latent,
             )
         case _:

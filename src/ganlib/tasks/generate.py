@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from ganlib.core import Batch, Condition, Pair, Task
+from ganlib.core import Batch, Condition, Draws, Pair, Task
 
 
 @dataclass(frozen=True)
@@ -20,11 +19,11 @@ class Generate(Task):
     def networks(self) -> tuple[nn.Module, nn.Module]:
         return self.make_generator(), self.make_discriminator()
 
-    def latent(self, num_items: int, rng: torch.Generator) -> Tensor:
-        return torch.randn(num_items, self.latent_width, generator=rng, device=rng.device)
+    def latent(self, num_items: int, draws: Draws) -> Tensor:
+        return draws.normal(num_items, self.latent_width)
 
-    def draw(self, batch: Batch, rng: torch.Generator) -> Batch:
-        return {**batch, "latent": self.latent(len(batch["real"]), rng)}
+    def draw(self, batch: Batch, draws: Draws) -> Batch:
+        return {**batch, "latent": self.latent(len(batch["real"]), draws)}
 
     def pair(self, generator: Callable[..., Tensor], batch: Batch) -> Pair:
         label = batch.get("label")

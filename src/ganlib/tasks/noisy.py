@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ganlib.core import Batch, Pair
+from ganlib.core import Batch, Draws, Pair
 from ganlib.networks.vectors import LEAST_NOISE, MOST_NOISE
 from ganlib.tasks.generate import Generate
 
@@ -25,14 +25,14 @@ class GenerateNoisy(Generate):
     discriminator may be.
     """
 
-    def draw(self, batch: Batch, rng: torch.Generator) -> Batch:
+    def draw(self, batch: Batch, draws: Draws) -> Batch:
         real = batch["real"]
-        share = torch.rand(len(real), 1, generator=rng, device=rng.device)
+        share = draws.uniform(len(real), 1)
         return {
-            **super().draw(batch, rng),
+            **super().draw(batch, draws),
             "log_level": math.log(LEAST_NOISE) + share * math.log(MOST_NOISE / LEAST_NOISE),
-            "real_noise": torch.randn(real.shape, generator=rng, device=rng.device),
-            "fake_noise": torch.randn(real.shape, generator=rng, device=rng.device),
+            "real_noise": draws.normal(*real.shape),
+            "fake_noise": draws.normal(*real.shape),
         }
 
     def pair(self, generator: Callable[..., Tensor], batch: Batch) -> Pair:

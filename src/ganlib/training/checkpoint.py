@@ -28,6 +28,7 @@ from torch import Tensor
 from ganlib import __version__
 from ganlib.errors import DamagedError, MissingError, RunError, UsageError
 from ganlib.files import explained, sync_folder, write_new
+from ganlib.training.team import Team
 
 FORMAT = 1
 MANIFEST, FACTS, SUFFIX = "manifest.json", "facts.json", ".safetensors"
@@ -138,6 +139,15 @@ def newest_healthy(root: Path) -> Checkpoint | None:
             if _facts(folder).get("healthy") is True:
                 return Checkpoint(folder, *load(folder))
     return None
+
+
+def of_first(found: Checkpoint | None, team: Team) -> Checkpoint | None:
+    """What the first process found, to all of them: a checkpoint lies where that process is, and nowhere else."""
+    if team.alone:
+        return found
+    facts = team.first(None if found is None else found.facts)
+    tensors = team.tensors_of_first({} if found is None else found.tensors)
+    return None if facts is None else Checkpoint(Path() if found is None else found.path, tensors, facts)
 
 
 def discard_after(root: Path, items_seen: int) -> None:

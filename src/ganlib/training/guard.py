@@ -8,8 +8,8 @@ gradients.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ganlib.core import Batch, Terms
 from ganlib.errors import DivergedError
 from ganlib.training.state import State
+from ganlib.training.team import Team
 
 Kind = Literal["input", "weight", "buffer", "average", "term", "gradient", "optimiser"]
 Named = tuple[Kind, str, Tensor]
@@ -49,17 +50,29 @@ class NonFinite(DivergedError):
         self.trouble = trouble
 
 
-def check_inputs(batch: Batch, items_seen: int) -> None:
-    """Raises :class:`NonFinite` for an item that is not finite, before it reaches a layer that keeps statistics."""
+def check_inputs(batch: Batch, items_seen: int, team: Team | None = None) -> None:
+    """Raises :class:`NonFinite` for an item that is not finite, before it reaches a layer that keeps statistics.
+
+    Where one of several processes has such an item, all of them raise.
+    """
+    found: Trouble | None = None
     for tensor in batch.values():
         if tensor.is_floating_point() and not math.isfinite(tensor.sum().item()):
             inputs: list[Named] = [("input", name, tensor) for name, tensor in batch.items()]
             for kind, name, value in _bad(inputs):
-                raise NonFinite(Trouble(kind, name, value, items_seen, lasting=False))
+                found = found or Trouble(kind, name, value, items_seen, lasting=False)
+    team = team or Team()
+    if any(team.largest(found is not None)):
+        raise NonFinite(_agreed(found, team))
 
 
 def check_turn(
-    state: State, turn: Literal["generator", "discriminator"], batch: Batch, losses: Sequence[Tensor], terms: Terms
+    state: State,
+    turn: Literal["generator", "discriminator"],
+    batch: Batch,
+    losses: Sequence[Tensor],
+    terms: Terms,
+    team: Team,
 ) -> None:
     """Raises :class:`NonFinite` and drops the gradients where the network named `turn` must not be updated with them.
 
@@ -72,7 +85,7 @@ def check_turn(
     weights = (weight for group in optimiser.param_groups for weight in group["params"])
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     if not _finite([*gradients, *losses, *(state.watched if turn == "generator" else ())]):
-        trouble = _first_cause(state, turn, batch, terms)
+        trouble = _agreed(_first_cause(state, turn, batch, terms), team)
         optimiser.zero_grad()
         raise NonFinite(trouble)
 
@@ -88,6 +101,12 @@ def check_tensors(tensors: Mapping[str, Mapping[str, Tensor]], items_seen: int) 
         everything += members
     for kind, name, value in _bad(everything):
         raise NonFinite(Trouble(kind, name, value, items_seen, lasting=True))
+
+
+def _agreed(found: Trouble | None, team: Team) -> Trouble:
+    """What all processes raise: the first cause that any of them has seen."""
+    seen = [Trouble(**each) for each in team.all(None if found is None else asdict(found)) if each is not None]
+    return min(seen, key=lambda trouble: get_args(Kind).index(trouble.kind))
 
 
 def _first_cause(state: State, turn: Literal["generator", "discriminator"], batch: Batch, terms: Terms) -> Trouble:

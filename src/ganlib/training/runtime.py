@@ -3,14 +3,15 @@
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ganlib.core import Batch
+from ganlib.core import Batch, Draws
 from ganlib.errors import UsageError
+from ganlib.training.team import Team
 
 
 def choose_device(device: str) -> str:
@@ -55,7 +56,7 @@ class Runtime:
     device: str = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
     compiled: bool = False
-    rank: int = 0
+    team: Team = field(default_factory=Team)
 
     def place(self, module: nn.Module) -> nn.Module:
         """The module on the device, four-dimensional weights channels-last: convolutions then need no reordering."""
@@ -90,17 +91,21 @@ class Runtime:
             yield
 
     @contextlib.contextmanager
-    def randomness(self, seed: int, items_seen: int) -> Iterator[torch.Generator]:
-        """A generator for this step; the global one, which dropout draws from, is seeded too and then put back."""
-        number = seed_of(seed, f"step/{self.rank}", items_seen)
-        rng = torch.Generator(self.device).manual_seed(number)
+    def randomness(self, seed: int, items_seen: int) -> Iterator[Draws]:
+        """The draws of this step. The global generator, which dropout draws from, is seeded too and then put back.
+
+        Draws are this process's rows of those of the whole batch; dropout is each process's own.
+        """
+        number = seed_of(seed, "step/0", items_seen)
+        draws = Draws(torch.Generator(self.device).manual_seed(number), self.team.rank, self.team.size)
+        number = seed_of(seed, f"step/{self.team.rank}", items_seen)
         # torch.manual_seed would seed every kind of device, and format a stack trace for each that is not in use.
         shared = [torch.default_generator, *default_generators(self.device)]
         states = [generator.get_state() for generator in shared]
         for generator in shared:
             generator.manual_seed(number)
         try:
-            yield rng
+            yield draws
         finally:
             for generator, state in zip(shared, states, strict=True):
                 generator.set_state(state)

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from ganlib.core import OptimiserSettings, Plan, Schedule
 from ganlib.errors import RunError
+from ganlib.training.joined import join_statistics
 from ganlib.training.runtime import Runtime, seed_of
 
 
@@ -45,8 +46,11 @@ class State:
     discriminator_optimiser: Optimizer | None
     items_seen: int
     total_items: int
-    call_generator: Callable[..., Any]  # the same networks as training calls them: compiled where asked for
+    shared_generator: nn.Module  # the same networks in their own turns: gradients are averaged over the processes
+    shared_discriminator: nn.Module | None
+    call_generator: Callable[..., Any]  # these again, compiled where asked for
     call_discriminator: Callable[..., Any] | None
+    call_frozen: Callable[..., Any] | None  # the discriminator in the generator's turn, compiled where asked for
     mean: Mean = field(default_factory=Mean)
     skipped: int = 0  # steps left out since the last one that was taken, because of a value that is not finite
     rollbacks: int = 0  # to an earlier checkpoint because of such values; they decide the randomness from there on
@@ -95,6 +99,13 @@ def create(plan: Plan, runtime: Runtime, seed: int, total_items: int) -> State:
     generator = runtime.place(generator)
     discriminator = runtime.place(discriminator) if discriminator is not None else None
     average = copy.deepcopy(generator).eval().requires_grad_(False)
+    shared_generator = runtime.team.wrap(join_statistics(generator, runtime.team))
+    shared_discriminator, call_discriminator, call_frozen = None, None, None
+    if discriminator is not None:
+        shared_discriminator = runtime.team.wrap(join_statistics(discriminator, runtime.team))
+        call_discriminator = runtime.compile(shared_discriminator)
+        bare = shared_discriminator is discriminator
+        call_frozen = call_discriminator if bare else runtime.compile(discriminator)
     return State(
         generator,
         discriminator,
@@ -103,8 +114,11 @@ def create(plan: Plan, runtime: Runtime, seed: int, total_items: int) -> State:
         make_optimiser(plan.discriminator, discriminator, runtime.device) if discriminator is not None else None,
         items_seen=0,
         total_items=total_items,
-        call_generator=runtime.compile(generator),
-        call_discriminator=runtime.compile(discriminator) if discriminator is not None else None,
+        shared_generator=shared_generator,
+        shared_discriminator=shared_discriminator,
+        call_generator=runtime.compile(shared_generator),
+        call_discriminator=call_discriminator,
+        call_frozen=call_frozen,
     )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from ganlib.core import Batch, Judge, Pair, Plan, Terms, Verdict, WeightedPenalty
+from ganlib.core import Batch, Draws, Judge, Pair, Plan, Terms, Verdict, WeightedPenalty
 from ganlib.training.guard import check_turn
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State
+from ganlib.training.team import unsynchronised
 
 
 def step(state: State, plan: Plan, batch: Batch, runtime: Runtime, seed: int) -> Terms:
@@ -21,7 +22,7 @@ def step(state: State, plan: Plan, batch: Batch, runtime: Runtime, seed: int) ->
     """
     terms: Terms = {}
     set_rates(state, plan)
-    with runtime.randomness(seed, state.items_seen) as rng:
+    with runtime.randomness(seed, state.items_seen) as draws:
         parts = split(batch, plan.discriminator_steps)
         step_number = state.items_seen // (plan.batch_items * plan.discriminator_steps)
         pair: Pair | None = None
@@ -29,9 +30,9 @@ def step(state: State, plan: Plan, batch: Batch, runtime: Runtime, seed: int) ->
             for turn, part in enumerate(parts):
                 due = due_penalties(plan, step_number * plan.discriminator_steps + turn)
                 reuse = plan.reuse_fakes and plan.accumulate == 1 and turn == len(parts) - 1
-                pair, terms_of_turn = discriminator_turn(state, plan, part, due, reuse, runtime, rng)
+                pair, terms_of_turn = discriminator_turn(state, plan, part, due, reuse, runtime, draws)
                 terms |= terms_of_turn
-        terms |= generator_turn(state, plan, parts[-1], pair, runtime, rng)
+        terms |= generator_turn(state, plan, parts[-1], pair, runtime, draws)
     unknown = plan.objective.weights.keys() - {name.partition("/")[2] for name in terms}
     if unknown:
         raise KeyError(f"weights {sorted(unknown)} are for no term; this task has {sorted(terms)}")
@@ -48,22 +49,25 @@ def discriminator_turn(
     due: Mapping[str, WeightedPenalty],
     reuse: bool,
     runtime: Runtime,
-    rng: torch.Generator,
+    draws: Draws,
 ) -> tuple[Pair | None, Terms]:
     """One update of the discriminator. Returns the last pair too, with its graph, where `reuse` asks for it."""
     assert state.discriminator is not None and state.discriminator_optimiser is not None
     total_of_terms: Terms = {}
-    losses, pair, drawn = [], None, plan.task.draw(batch, rng)
-    for part in split(drawn, plan.accumulate):
+    losses, pair, drawn = [], None, plan.task.draw(batch, draws)
+    assert state.shared_discriminator is not None
+    for number, part in enumerate(split(drawn, plan.accumulate)):
         with torch.set_grad_enabled(reuse), runtime.autocast(plan.mixed_precision):
             pair = plan.task.pair(state.call_generator, part)
         weights = {name: state.now(item.weight) * item.every_steps for name, item in due.items()}
-        with runtime.exact(bool(due)):
-            terms = discriminator_terms(state, plan, detached(pair), due, runtime, rng)
+        more = number + 1 < plan.accumulate
+        with runtime.exact(bool(due)), unsynchronised(state.shared_discriminator, more):
+            terms = discriminator_terms(state, plan, detached(pair), due, runtime, draws)
             losses.append(weighted_sum(terms, weights | weights_now(state, plan)) / plan.accumulate)
             losses[-1].backward()
         add_terms(total_of_terms, "discriminator", terms, plan.accumulate)
-    check_turn(state, "discriminator", drawn, losses, total_of_terms)
+    losses, total_of_terms = averaged(losses, total_of_terms, runtime)
+    check_turn(state, "discriminator", drawn, losses, total_of_terms, runtime.team)
     state.discriminator_optimiser.step()
     state.discriminator_optimiser.zero_grad()
     with torch.no_grad():
@@ -78,39 +82,39 @@ def discriminator_terms(
     pair: Pair,
     due: Mapping[str, WeightedPenalty],
     runtime: Runtime,
-    rng: torch.Generator,
+    draws: Draws,
 ) -> Terms:
     """The adversarial term, each penalty that is due, the task's own. A pass with penalties is float32 throughout."""
     twice = any(item.penalty.double_backward for item in due.values())
     if twice:
         pair = Pair(pair.real.detach().requires_grad_(), pair.fake.requires_grad_(), pair.condition)
-    network = state.discriminator if twice else state.call_discriminator
+    network = state.shared_discriminator if twice else state.call_discriminator
     assert network is not None
     judge = make_judge(network, pair)
     with runtime.autocast(plan.mixed_precision and not due):
         real, fake = verdicts(network, pair, joint=plan.joint_verdicts and not due)
     terms = {"adversarial": over_heads(plan.objective.loss.discriminator, real, fake)}
     for name, item in due.items():
-        terms[name] = item.penalty(judge, pair, real, fake, rng)
+        terms[name] = item.penalty(judge, pair, real, fake, draws)
     return terms | plan.task.discriminator_terms(pair, real, fake)
 
 
-def generator_turn(
-    state: State, plan: Plan, batch: Batch, pair: Pair | None, runtime: Runtime, rng: torch.Generator
-) -> Terms:
+def generator_turn(state: State, plan: Plan, batch: Batch, pair: Pair | None, runtime: Runtime, draws: Draws) -> Terms:
     """One update of the generator, against the discriminator as it is now, whose weights are frozen meanwhile."""
     total_of_terms: Terms = {}
     losses = []
     with frozen(state.discriminator):
-        parts = [batch] if pair is not None else split(plan.task.draw(batch, rng), plan.accumulate)
-        for part in parts:
-            with runtime.autocast(plan.mixed_precision):
-                this = plan.task.pair(state.call_generator, part) if pair is None else pair
-                terms = generator_terms(state.call_discriminator, plan, this)
-            losses.append(weighted_sum(terms, weights_now(state, plan)) / plan.accumulate)
-            losses[-1].backward()
+        parts = [batch] if pair is not None else split(plan.task.draw(batch, draws), plan.accumulate)
+        for number, part in enumerate(parts):
+            with unsynchronised(state.shared_generator, number + 1 < len(parts)):
+                with runtime.autocast(plan.mixed_precision):
+                    this = plan.task.pair(state.call_generator, part) if pair is None else pair
+                    terms = generator_terms(state.call_frozen, plan, this)
+                losses.append(weighted_sum(terms, weights_now(state, plan)) / plan.accumulate)
+                losses[-1].backward()
             add_terms(total_of_terms, "generator", terms, plan.accumulate)
-    check_turn(state, "generator", batch, losses, total_of_terms)
+    losses, total_of_terms = averaged(losses, total_of_terms, runtime)
+    check_turn(state, "generator", batch, losses, total_of_terms, runtime.team)
     state.generator_optimiser.step()
     state.generator_optimiser.zero_grad()
     return total_of_terms
@@ -185,6 +189,12 @@ def add_terms(total: Terms, turn: str, terms: Terms, parts: int) -> None:
         key = f"{turn}/{name}"
         share = term.detach() / parts
         total[key] = total[key] + share if key in total else share
+
+
+def averaged(losses: list[Tensor], terms: Terms, runtime: Runtime) -> tuple[list[Tensor], Terms]:
+    """Losses and terms of the joined batch: the same on all processes, which then judge alike what is not finite."""
+    found = runtime.team.mean([*losses, *terms.values()])
+    return found[: len(losses)], dict(zip(terms, found[len(losses) :], strict=True))
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:

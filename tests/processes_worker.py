@@ -1,0 +1,271 @@
+"""One of two processes: trains steps on its rows, and compares them with those of one process on the joined batch.
+
+Arguments: rank, number of processes, a folder. The first process writes ``results.json`` there: by case, how far
+the gradients of all processes together are from those of one, and what else the tests ask for.
+"""
+
+import copy
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ganlib.core import Batch, Objective, OptimiserSettings, Plan, WeightedPenalty, constant
+from ganlib.data import load
+from ganlib.errors import DivergedError
+from ganlib.gan import GAN
+from ganlib.losses import Hinge, RelativisticPairing
+from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
+from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
+from ganlib.networks.parts import spectral_normalise
+from ganlib.networks.vectors import MixtureGenerator, NoisyDiscriminator
+from ganlib.penalties import R1, R2, GradientPenalty
+from ganlib.recipe import Recipe
+from ganlib.recipes.r3 import r3
+from ganlib.tasks.generate import Generate
+from ganlib.tasks.noisy import GenerateNoisy
+from ganlib.training.guard import NonFinite
+from ganlib.training.joined import JoinedBatchNorm
+from ganlib.training.loop import train
+from ganlib.training.runtime import Runtime
+from ganlib.training.state import State, create, to_tensors
+from ganlib.training.step import step
+from ganlib.training.team import Team, join
+
+BATCH, SEED = 16, 3
+PLAIN_SGD = OptimiserSettings(constant(1.0), kind="sgd")  # the change of a weight is its gradient
+EXACT = {"r1": WeightedPenalty(R1(), constant(0.7)), "r2": WeightedPenalty(R2(), constant(0.3))}
+FINITE = {"r1": WeightedPenalty(R1(0.1), constant(0.7)), "r2": WeightedPenalty(R2(0.1), constant(0.3))}
+SLOPE = {"gp": WeightedPenalty(GradientPenalty(), constant(10.0))}
+
+
+def compact(num_classes: int = 0) -> Generate:
+    shape = (1, 8, 8)
+    return Generate(
+        lambda: CompactGenerator(shape, latent=4, width=4, num_classes=num_classes),
+        lambda: CompactDiscriminator(shape, width=4, num_classes=num_classes),
+        4,
+    )
+
+
+def dcgan() -> Generate:
+    shape = (1, 8, 8)
+    return Generate(lambda: DCGANGenerator(shape, latent=4, width=4), lambda: DCGANDiscriminator(shape, width=4), 4)
+
+
+def spectral() -> Generate:
+    return Generate(
+        lambda: MLPGenerator((1, 8, 8), latent=4, widths=(8,), batch_norm=True),
+        lambda: spectral_normalise(MLPDiscriminator((1, 8, 8), widths=(8,))),
+        4,
+    )
+
+
+def noisy() -> GenerateNoisy:
+    return GenerateNoisy(
+        lambda: MixtureGenerator((2,), latent=12, widths=(8,)), lambda: NoisyDiscriminator((2,), widths=(8,)), 12
+    )
+
+
+def make_plan(task: Generate, penalties: dict[str, WeightedPenalty], **changes: Any) -> Plan:
+    plan = Plan(
+        task=task,
+        objective=Objective(RelativisticPairing(), penalties),
+        generator=PLAIN_SGD,
+        discriminator=PLAIN_SGD,
+        batch_items=BATCH,
+        ema_halflife_items=constant(100.0),
+        items=1000,
+        joint_verdicts=True,
+    )
+    return replace(plan, **changes)
+
+
+CASES: dict[str, Callable[[], Plan]] = {
+    "batch norm, exact": lambda: make_plan(compact(), EXACT),
+    "batch norm, finite difference": lambda: make_plan(compact(), FINITE),
+    "batch norm, no penalty": lambda: make_plan(compact(), {}),
+    "classes": lambda: make_plan(compact(num_classes=3), EXACT),
+    "accumulated, exact": lambda: make_plan(compact(), EXACT, accumulate=4),
+    "accumulated, finite difference": lambda: make_plan(compact(), FINITE, accumulate=2),
+    "several discriminator steps": lambda: make_plan(compact(), EXACT, discriminator_steps=3, accumulate=2),
+    "batch norm in both": lambda: make_plan(dcgan(), {}, joint_verdicts=False),
+    "batch norm in both, exact": lambda: make_plan(dcgan(), EXACT, joint_verdicts=False),
+    "spectral norm, hinge": lambda: make_plan(spectral(), {}, objective=Objective(Hinge())),
+    "gradient penalty": lambda: make_plan(spectral(), SLOPE),
+    "noisy vectors": lambda: make_plan(noisy(), EXACT),
+    "nothing reused": lambda: make_plan(compact(), EXACT, reuse_fakes=False),
+}
+
+
+def whole_batch(plan: Plan, position: int = 0) -> Batch:
+    rng = torch.Generator().manual_seed(position + 100)
+    count = plan.batch_items * plan.discriminator_steps
+    shape = (2,) if isinstance(plan.task, GenerateNoisy) else (1, 8, 8)
+    return {
+        "real": torch.randn(count, *shape, generator=rng),
+        "label": torch.randint(3, (count,), generator=rng),
+    }
+
+
+def rows(batch: Batch, team: Team) -> Batch:
+    return {name: tensor[team.rank :: team.size] for name, tensor in batch.items()}
+
+
+def weights(state: State) -> dict[str, Tensor]:
+    return {
+        f"{group}.{name}": value.detach().clone()
+        for group, members in to_tensors(state).items()
+        if group in ("generator", "discriminator", "average")
+        for name, value in members.items()
+        if value.is_floating_point()
+    }
+
+
+def difference(plan: Plan, team: Team, precision: Any = "float32", num_steps: int = 1) -> float:
+    """‖a - b‖ / ‖a‖ of a network's changes of weights and buffers in one and in all processes; the worst network's."""
+    ends, terms = [], []
+    for each in (Team(), team):
+        runtime = Runtime(team=each, precision=precision)
+        state = create(plan, runtime, SEED, 1000)
+        before = weights(state)
+        for number in range(num_steps):
+            batch = runtime.move(rows(whole_batch(plan, number), each))
+            terms.append(step(state, plan, batch, runtime, SEED))
+        ends.append({name: value - before[name] for name, value in weights(state).items()})
+    for name, term in terms[num_steps - 1].items():
+        torch.testing.assert_close(term, terms[-1][name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+    shares = []
+    for network in ("generator.", "discriminator.", "average."):
+        alone, shared = ({n: v for n, v in end.items() if n.startswith(network)} for end in ends)
+        a, b = (torch.cat([part[name].flatten() for name in alone]) for part in (alone, shared))
+        shares.append(float((a - b).norm() / a.norm()))
+    return max(shares)
+
+
+def lost_step(place: str, team: Team) -> list[str]:
+    """What each process raises where one item, or one weight's gradient, of the last process is not finite."""
+    plan, runtime = make_plan(compact(), EXACT), Runtime(team=team)
+    state = create(plan, runtime, SEED, 1000)
+    batch = rows(whole_batch(plan), team)
+    if team.rank == team.size - 1:
+        if place == "item":
+            batch["real"][0, 0, 0, 0] = torch.nan
+        else:
+            assert state.discriminator is not None
+            next(state.discriminator.parameters()).register_hook(lambda gradient: gradient * torch.inf)
+    before = weights(state)
+    try:
+        list(train(state, plan, [batch], runtime, SEED))
+        raised = "nothing"
+    except NonFinite as error:
+        raised = f"{error.trouble.kind} {error.trouble.name}"
+    kept = {name: value for name, value in weights(state).items() if "running" not in name}
+    same = all(torch.equal(value, before[name]) for name, value in kept.items())
+    return team.all(f"{raised}, {'unchanged' if same else 'changed'}")
+
+
+def seen_items(team: Team) -> list[int]:
+    """The items of five steps of data whose numbers say which they are, of all processes together, by step."""
+    numbers = np.arange(50, dtype=np.float32).reshape(50, 1)
+    data = load(numbers.repeat(2, 1))
+    batches = data.batches(12, 7, 24, (team.rank, team.size))
+    found = [
+        (next(batches)["real"][:, 0] * data.spec.scale[0] + data.spec.offset[0]).round().int().tolist()
+        for _ in range(5)
+    ]
+    return [item for step in zip(*team.all(found), strict=True) for row in zip(*step, strict=True) for item in row]
+
+
+def told(team: Team) -> dict[str, Any]:
+    """What processes tell each other, as each of them has it afterwards."""
+    own = torch.arange(3.0) + 10 * team.rank
+    words = {"a": [1, None, "ä"], "nan": float("nan")} if team.rank == 0 else None
+    tensors = {"group": {"x": own, "count": torch.tensor(7), "none": torch.empty(0, 2)}} if team.rank == 0 else {}
+    rows = torch.arange(11.0).view(11, 1)
+    chunks = [chunk for number, chunk in enumerate(rows.split(2)) if number % team.size == team.rank]
+    return {
+        "largest": team.largest(team.rank, -team.rank),
+        "mean": [float(value) for value in team.mean([own[0], own[1]])],
+        "first": str(team.first(words)),
+        "all": team.all(team.rank * "long"),
+        "tensors": str(team.tensors_of_first(tensors)),
+        "dealt": team.dealt(torch.cat(chunks), 11, 2).flatten().tolist(),
+    }
+
+
+def norms(team: Team) -> float:
+    """How far joined batch normalisation is from torch's own on the joined batch: values, two derivatives, buffers."""
+    worst = 0.0
+    for norm, shape in ((nn.BatchNorm1d(3), (8, 3)), (nn.BatchNorm2d(3, affine=False, momentum=None), (8, 3, 2, 2))):
+        whole = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 3 + 100
+        kept = slice(team.rank, None, team.size)
+        found = []
+        for module, items in ((norm, whole), (JoinedBatchNorm(copy.deepcopy(norm), team), whole[kept])):
+            module, items = module.double(), items.clone().requires_grad_()
+            (first,) = torch.autograd.grad(module(items).sin().sum(), items, create_graph=True)
+            (second,) = torch.autograd.grad(first.square().sum(), items)
+            module.eval()
+            found.append([module(items), first, second, module.running_mean, module.running_var])
+        for alone, joined in zip(*found, strict=True):
+            worst = max(worst, float((alone[kept] if alone.ndim > 1 else alone).sub(joined).detach().abs().max()))
+    return worst
+
+
+def small_recipe(**options: Any) -> Recipe:
+    return r3(network="compact", width=4, latent=8, batch_items=32, penalty_every_steps=2, **options)
+
+
+def fitted(team: Team, folder: Path) -> dict[str, Any]:
+    """Calls of fit in both processes: what their histories say, and how each ends."""
+    gan = GAN(small_recipe(), seed=3, precision="float32").fit("digits", items=640, progress="none")
+    if team.rank == 0:
+        gan.save(folder / "fitted.gan")
+    found: dict[str, Any] = {"histories": team.all(gan.history_), "ends": {}}
+    timed = GAN(small_recipe(), seed=3).fit("digits", minutes=0.03, run=folder / "timed", progress="none")
+    found["timed"] = team.all(timed.history_)
+    if team.rank > 0:
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    for name, rate in (("signal", 1e-3), ("diverged", 1e6)):
+        try:
+            GAN(small_recipe(learning_rate=rate), seed=3).fit("digits", items=10**6, progress="none")
+            end = "nothing"
+        except (SystemExit, DivergedError) as error:
+            end = f"{type(error).__name__} {error}"
+        found["ends"][name] = team.all(end)
+    return found
+
+
+def main(rank: int, size: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+    team = join("cpu")
+    assert team == Team(rank, size)
+    found: dict[str, Any] = {"cases": {}}
+    for name, make in CASES.items():
+        found["cases"][name] = max(team.all(difference(make(), team)))
+    found["lost steps"] = {place: lost_step(place, team) for place in ("item", "gradient")}
+    found["seen"] = [seen_items(Team()), seen_items(team)]
+    found["told"] = team.all(told(team))
+    found["norms"] = max(team.all(norms(team)))
+    found["bfloat16"] = max(team.all(difference(make_plan(compact(), EXACT), team, "bfloat16")))
+    found |= fitted(team, folder)
+    if rank == 0:
+        (folder / "results.json").write_text(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
