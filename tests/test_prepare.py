@@ -128,6 +128,14 @@ def test_arrays_come_back_as_they_were(array: np.ndarray, tmp_path: Path) -> Non
     check_same(prepare(load(array, labels), tmp_path / "shards", shard_items=4), load(array, labels))
 
 
+def test_hundreds_of_classes_keep_their_numbers(tmp_path: Path) -> None:
+    expected = load(noise(0, 300, 2, 2), np.arange(300)[::-1].copy())
+    data = prepare(expected, tmp_path / "shards", shard_items=70)
+    check_same(data, expected)
+    assert data.batch(np.array([0, 299]))["label"].tolist() == [299, 0]
+    check_same(load(tmp_path / "shards" / "shard-000000.tar"), load(expected.items[:70, 0], np.arange(300)[::-1][:70]))
+
+
 def test_tars_of_others_are_prepared_without_what_cannot_be_read(tmp_path: Path) -> None:
     source = photos(tmp_path / "photos", 6, classes=("a",))
     (source / "a" / "2.png").write_bytes(b"no picture")
