@@ -26,7 +26,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -45,13 +45,17 @@ def step_point(size: int, batch: int, width: int) -> dict[str, float]:
     """CPU-seconds and memory of a step; to be called in a process of its own."""
     from cases import Case, begin
     from ganlib.recipes.r3 import r3
-    from ganlib.training.loop import train
+    from ganlib.training.loop import Report, train
     from ganlib.training.runtime import Runtime, choose_precision
 
+    def steps_of(size: int, batch: int, width: int) -> Iterator[Report]:
+        case = Case(r3(network="compact", batch_items=batch, width=width), (size, size, 3), 0, batch)
+        training = begin(case, 4 * batch, Runtime(precision=choose_precision("auto", "cpu")))
+        return train(training.state, training.plan, training.batches, training.runtime, 0)
+
+    drain(itertools.islice(steps_of(16, 2, 4), 2))  # code and libraries are loaded with the first step
     before = peak_bytes()
-    case = Case(r3(network="compact", batch_items=batch, width=width), (size, size, 3), 0, batch)
-    training = begin(case, 4 * batch, Runtime(precision=choose_precision("auto", "cpu")))
-    reports = train(training.state, training.plan, training.batches, training.runtime, 0)
+    reports = steps_of(size, batch, width)
     drain(itertools.islice(reports, 2))
     taken = [cpu_seconds(lambda: drain(itertools.islice(reports, BLOCK_STEPS))) / BLOCK_STEPS for _ in range(3)]
     return {"milliseconds": 1000 * statistics.median(taken), "mebibytes": (peak_bytes() - before) / 2**20}

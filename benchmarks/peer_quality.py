@@ -1,10 +1,10 @@
 """Image quality of torchgan's DCGAN at a number of CPU-seconds, scored by a neutral yardstick.
 
-    python benchmarks/peer_quality.py [--data fashion_mnist] [--marks 120 600] [--threads 1] [--out DIR] [--json]
+    python benchmarks/peer_quality.py [--data fashion_mnist] [--marks 120 600] [--step-channels 64] [--out DIR] [--json]
 
 Protocol: torchgan 0.1.0, installed as in peers.py, its DCGANGenerator and DCGANDiscriminator for 32 x 32 with their
 defaults but one channel, its Trainer with the minimax losses in their non-saturating form and Adam at 2e-4, 0.5, 0.999,
-as the Trainer's documentation has them, batch 64. The pictures of 28 x 28 are in memory, with a border of 2 that is cut
+as the Trainer's documentation has them, batch 64. Its example there has a quarter of the width: `--step-channels 16`. The pictures of 28 x 28 are in memory, with a border of 2 that is cut
 off again. What the Trainer does at the end of an epoch (saving; drawing needs torchvision and is left out) counts.
 
 At each mark, in CPU-seconds of the process since the training began, 10,000 samples with the running batch statistics
@@ -76,18 +76,19 @@ def draw(generator: nn.Module) -> np.ndarray:
     return fakes[:, 0, 2:-2, 2:-2].add(1).mul(127.5).round().clamp(0, 255).byte().numpy()
 
 
-def train(loader: Marked, folder: Path) -> None:
+def train(loader: Marked, step_channels: int, folder: Path) -> None:
     """torchgan's Trainer until the last mark; samples at each mark to `folder`."""
     from torchgan.losses import MinimaxDiscriminatorLoss, MinimaxGeneratorLoss  # pyright: ignore
     from torchgan.models import DCGANDiscriminator, DCGANGenerator  # pyright: ignore
     from torchgan.trainer import Trainer  # pyright: ignore
 
+    width = {"step_channels": step_channels}
     adam = {"name": torch.optim.Adam, "args": {"lr": 2e-4, "betas": (0.5, 0.999)}}
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(sys.stderr):
         trainer = Trainer(
             {
-                "generator": {"name": DCGANGenerator, "args": {"out_channels": 1}, "optimizer": adam},
-                "discriminator": {"name": DCGANDiscriminator, "args": {"in_channels": 1}, "optimizer": adam},
+                "generator": {"name": DCGANGenerator, "args": {"out_channels": 1, **width}, "optimizer": adam},
+                "discriminator": {"name": DCGANDiscriminator, "args": {"in_channels": 1, **width}, "optimizer": adam},
             },
             [MinimaxGeneratorLoss(), MinimaxDiscriminatorLoss()],
             device=torch.device("cpu"),
@@ -119,6 +120,7 @@ def arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--data", choices=["fashion_mnist", "mnist"], default="fashion_mnist")
     parser.add_argument("--marks", nargs="+", type=float, default=[120.0, 600.0], help="CPU-seconds, rising")
+    parser.add_argument("--step-channels", type=int, default=64, help="torchgan's default; its example has 16")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--packages", type=Path, help="a folder that keeps the package for the next time")
@@ -139,10 +141,16 @@ def main() -> None:
         packages = (args.packages or Path(temporary)) / "torchgan"
         install((f"torchgan=={peer.version}",), packages)
         with importable(packages, peer.stubs):
-            train(loader, folder)
+            train(loader, args.step_channels, folder)
     marks = {f"{mark:g}": judged(args.data, folder / f"{mark:g}.npz") for mark in args.marks}
     last = marks[f"{args.marks[-1]:g}"]
-    asked = {"data": args.data, "seed": args.seed, "threads": args.threads, "torch": torch.__version__}
+    asked = {
+        "step_channels": args.step_channels,
+        "data": args.data,
+        "seed": args.seed,
+        "threads": args.threads,
+        "torch": torch.__version__,
+    }
     report({"frechet": last.get("frechet"), "marks": marks, "peer": f"torchgan {peer.version}", **asked}, args.json)
 
 

@@ -9,7 +9,8 @@ networks are the DCGAN of the tutorials (`step.py`), the loss is the non-saturat
 sides. Each time the peer asks for a batch, the loader first times one step of ours in the default precision and one in
 float32, then hands the batch over and times the peer until it asks again: so all that the peer does in a step of its
 default settings counts, and so does all that ours does (checks, moving average, mean terms). `ratio` is the median over
-rounds of the peer's seconds over ours, the first two rounds left out.
+rounds of the peer's seconds over ours, the first two rounds left out; `ratio_cpu` is that of the processor's time, which
+holds where other programs share the machine.
 
 What a peer imports but does not need for a step (drawing, data sets, TensorBoard) is replaced by modules that do
 nothing where it is not installed: the list stands beside each peer. A peer that does not install, import or run is
@@ -88,14 +89,27 @@ class Stub(types.ModuleType):
         return getattr(Absent, name)
 
 
+Taken = tuple[float, float]
+"""Seconds on the clock and seconds of the processor."""
+
+
+def now() -> Taken:
+    return time.perf_counter(), time.process_time()
+
+
+def since(start: Taken) -> Taken:
+    wall, cpu = now()
+    return wall - start[0], cpu - start[1]
+
+
 class Rounds(DataLoader):
     """A loader that times one step of each of ours before it hands a batch over, then the peer until it asks again."""
 
     def __init__(self, batch: object, batch_size: int, num_rounds: int, steps: dict[str, Callable[[], object]]) -> None:
         super().__init__([None], batch_size)  # type: ignore[arg-type]
         self.batch, self.num_rounds, self.steps = batch, num_rounds, steps
-        self.seconds: dict[str, list[float]] = {name: [] for name in (*steps, "peer")}
-        self.start: float | None = None
+        self.taken: dict[str, list[Taken]] = {name: [] for name in (*steps, "peer")}
+        self.start: Taken | None = None
 
     def __len__(self) -> int:
         return self.num_rounds
@@ -105,13 +119,13 @@ class Rounds(DataLoader):
 
     def __next__(self) -> object:
         self.finish()
-        if len(self.seconds["peer"]) == self.num_rounds:
+        if len(self.taken["peer"]) == self.num_rounds:
             raise StopIteration
         for name, step in self.steps.items():
-            start = time.perf_counter()
+            start = now()
             step()
-            self.seconds[name].append(time.perf_counter() - start)
-        self.start = time.perf_counter()
+            self.taken[name].append(since(start))
+        self.start = now()
         return self.batch
 
     def next(self) -> object:
@@ -121,7 +135,7 @@ class Rounds(DataLoader):
     def finish(self) -> None:
         """Close the last round."""
         if self.start is not None:
-            self.seconds["peer"].append(time.perf_counter() - self.start)
+            self.taken["peer"].append(since(self.start))
         self.start = None
 
 
@@ -346,18 +360,24 @@ def against(name: str, peer: Peer, args: argparse.Namespace, packages: Path) -> 
     except Exception as error:
         words = " ".join(str(error).split())
         return {"version": peer.version, "error": f"{type(error).__name__}: {words[:200]}"}
-    return {"version": peer.version, "stubs": list(peer.stubs), **compared(loader.seconds, args.batch)}
+    return {"version": peer.version, "stubs": list(peer.stubs), **compared(loader.taken, args.batch)}
 
 
-def compared(seconds: dict[str, list[float]], batch: int) -> dict[str, Any]:
-    rounds = {name: times[WARM_ROUNDS : len(seconds["peer"])] for name, times in seconds.items()}
+def compared(taken: dict[str, list[Taken]], batch: int) -> dict[str, Any]:
+    """Ratios of the peer's time to ours, by the clock and by the processor's time, and speeds by the clock."""
+    rounds = {name: times[WARM_ROUNDS:] for name, times in taken.items()}
     told: dict[str, Any] = {}
-    for name, key in (("ours", "ratio"), ("ours_float32", "ratio_float32")):
-        ratios = [peer / mine for peer, mine in zip(rounds["peer"], rounds[name], strict=True)]
-        told[key] = round(statistics.median(ratios), 3)
-        told |= {f"{key}_low": round(min(ratios), 3), f"{key}_high": round(max(ratios), 3)}
-    speeds = {f"{name}_images_per_second": round(batch / statistics.median(rounds[name]), 1) for name in rounds}
-    return {**told, **speeds, "rounds": len(rounds["peer"])}
+    for (name, key), (kind, ending) in itertools.product(
+        (("ours", "ratio"), ("ours_float32", "ratio_float32")), enumerate(("", "_cpu"))
+    ):
+        ratios = [peer[kind] / mine[kind] for peer, mine in zip(rounds["peer"], rounds[name], strict=True)]
+        values = (statistics.median(ratios), min(ratios), max(ratios))
+        told |= {
+            f"{key}{ending}{end}": round(value, 3) for end, value in zip(("", "_low", "_high"), values, strict=True)
+        }
+    for name, times in rounds.items():
+        told[f"{name}_images_per_second"] = round(batch / statistics.median(wall for wall, _ in times), 1)
+    return {**told, "rounds": len(rounds["peer"])}
 
 
 def main() -> None:
@@ -377,7 +397,7 @@ def main() -> None:
             note(f"{name}: {told[name]}")
     ratios = [peer["ratio"] for peer in told.values() if "ratio" in peer]
     machine = {"precision": choose_precision("auto", "cpu"), "threads": args.threads, "torch": torch.__version__}
-    least = {"ratio": min(ratios, default=None)}
+    least = {"ratio": min(ratios, default=None)}  # by the clock
     report({**least, **told, "size": args.size, "batch": args.batch, **machine}, args.json)
 
 
