@@ -4,11 +4,11 @@
     python benchmarks/gpu.py --device cpu --quick --out quick.json    # every section once, tiny, on a processor
 
 Presets are r3's compact and residual networks at 32 x 32 (CIFAR-10's shape) and 64 x 64, widths and batches as the
-recipe chooses them on a GPU, ten classes, random items in memory. For each preset three trainings take turns in blocks
-of eight steps: ours (bfloat16), ours compiled, and a plain loop (`plain.py`: the same networks, losses and rates, exact
-penalties in the same steps, float32, eager, PyTorch's own settings). `ratio` is ours over plain in images a second.
-Compiled networks with a penalty in every step take it by finite difference; then that is another computation, which
-`compiled_penalties` says.
+recipe chooses them on a GPU, ten classes, random items in memory. For each preset three trainings take turns in
+blocks of eight steps: ours (bfloat16), ours compiled, and a plain loop (`plain.py`: the same networks, losses and
+rates, exact penalties in the same steps, float32, eager, PyTorch's own settings). `ratio` is ours over plain in
+images a second. Compiled networks with a penalty in every step take it by finite difference; then that is another
+computation, which `compiled_penalties` says.
 
 `utilisation` is (operations of a step) / (seconds of a step) / (peak of the card in bfloat16). Operations are what
 torch counts in a step of ours (matrix products and convolutions, forward and backward, the second derivatives of the

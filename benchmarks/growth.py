@@ -12,10 +12,10 @@ items were made. `exponent` is the slope of a line through the logarithms: 1 is 
 `start`: CPU-seconds of a process from its birth to the end of its first step on N grey items of 28 x 28 in memory,
 importing torch and making random items included.
 
-`sampling`: items that are drawn, thrown away; in alternation the bare network called in a loop on the same latents and
-labels, ready in memory, 64 at a time; ``Sampler.stream``, which draws them; and ``GAN.stream``, which also gives them
-the form of the owner's data. `share` is the bare network's time over that: the part of its speed that is kept. That
-both give the same bits is checked first.
+`sampling`: items that are drawn, thrown away; in alternation the bare network called in a loop on the same latents
+and labels, ready in memory, 64 at a time; ``Sampler.stream``, which draws them; and ``GAN.stream``, which also gives
+them the form of the owner's data. `share` is the bare network's time over that: the part of its speed that is kept.
+That both give the same bits is checked first.
 
 `memory`: how far the peak of a process rises while it draws N items by ``GAN.stream``, after the first 1,000.
 """

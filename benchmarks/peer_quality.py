@@ -3,9 +3,10 @@
     python benchmarks/peer_quality.py [--data fashion_mnist] [--marks 120 600] [--step-channels 64] [--out DIR] [--json]
 
 Protocol: torchgan 0.1.0, installed as in peers.py, its DCGANGenerator and DCGANDiscriminator for 32 x 32 with their
-defaults but one channel, its Trainer with the minimax losses in their non-saturating form and Adam at 2e-4, 0.5, 0.999,
-as the Trainer's documentation has them, batch 64. Its example there has a quarter of the width: `--step-channels 16`. The pictures of 28 x 28 are in memory, with a border of 2 that is cut
-off again. What the Trainer does at the end of an epoch (saving; drawing needs torchvision and is left out) counts.
+defaults but one channel, its Trainer with the minimax losses in their non-saturating form and Adam at 2e-4, 0.5,
+0.999, as the Trainer's documentation has them, batch 64. Its example there has a quarter of the width:
+`--step-channels 16`. The pictures of 28 x 28 are in memory, with a border of 2 that is cut off again. What the
+Trainer does at the end of an epoch (saving; drawing needs torchvision and is left out) counts.
 
 At each mark, in CPU-seconds of the process since the training began, 10,000 samples with the running batch statistics
 are written to DIR/SECONDS.npz and scored by ../shared/judge/judge.py as in quality.py, outside of the budget.

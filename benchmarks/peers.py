@@ -6,11 +6,11 @@
 Protocol: each peer is installed from the package registry, at the version below and without its dependencies, into a
 folder of its own (`--packages`; default a temporary one), then runs its own training loop over a loader of ours. The
 networks are the DCGAN of the tutorials (`step.py`), the loss is the non-saturating one, the optimiser Adam, on both
-sides. Each time the peer asks for a batch, the loader first times one step of ours in the default precision and one in
-float32, then hands the batch over and times the peer until it asks again: so all that the peer does in a step of its
-default settings counts, and so does all that ours does (checks, moving average, mean terms). `ratio` is the median over
-rounds of the peer's seconds over ours, the first two rounds left out; `ratio_cpu` is that of the processor's time, which
-holds where other programs share the machine.
+sides. Each time the peer asks for a batch, the loader first times one step of ours in the default precision and one
+in float32, then hands the batch over and times the peer until it asks again: so all that the peer does in a step of
+its default settings counts, and so does all that ours does (checks, moving average, mean terms). `ratio` is the
+median over rounds of the peer's seconds over ours, the first two rounds left out; `ratio_cpu` is that of the
+processor's time, which holds where other programs share the machine.
 
 What a peer imports but does not need for a step (drawing, data sets, TensorBoard) is replaced by modules that do
 nothing where it is not installed: the list stands beside each peer. A peer that does not install, import or run is

@@ -10,10 +10,10 @@ the inner one, so the parts sum to the step, and `rest` is what no clock covers 
 autocast, freezing).
 
 A step with penalties is float32 throughout, so the discriminator's turn of such steps has rows of its own: `penalty`
-is the first derivative, `backward with penalties` differentiates it again. `logging` writes the mean terms to the
-run folder at the end of every block of eight; ``fit`` does so every 50 steps. `bookkeeping` is averaging, optimisers
-and logging. Looks and checkpoints are no part of a step. On CUDA each clock waits for the device, so the sum is more
-than a step without.
+is the first derivative, `backward with penalties` differentiates it again. `logging` writes the mean terms to the run
+folder at the end of every block of eight; ``fit`` does so every 50 steps. `bookkeeping` is averaging, optimisers and
+logging. Looks and checkpoints are no part of a step. On CUDA each clock waits for the device, so the sum is more than
+a step without.
 """
 
 import contextlib
