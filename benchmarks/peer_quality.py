@@ -30,7 +30,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from common import SHARED, finish, make_parser, needed, new_folder, note, report
 from ganlib.data import load
-from peers import LATENT, PEERS, importable, install
+from packages import importable, install
+from peers import LATENT, PEERS
 
 JUDGE = SHARED / "judge" / "judge.py"
 NUM_SAMPLES = 10_000

@@ -17,21 +17,15 @@ nothing where it is not installed: the list stands beside each peer. A peer that
 reported with its error. What a peer saves or draws at the end of an epoch is not counted.
 """
 
-import abc
 import argparse
 import contextlib
 import importlib
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import itertools
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,51 +37,11 @@ from torch.utils.data import DataLoader
 from common import make_parser, note, report
 from ganlib.training.loop import train
 from ganlib.training.runtime import Precision, choose_precision
+from packages import importable, install
 from step import Textbook, ours
 
 WARM_ROUNDS = 2
 LATENT = 100
-
-
-class Anything(abc.ABCMeta):
-    """A class that has every attribute: another such class."""
-
-    def __getattr__(cls, name: str) -> "Anything":
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Anything(name, (Absent,), {})
-
-
-class Absent(metaclass=Anything):
-    """Stands for anything of a module that is not installed: it can be called and does nothing."""
-
-    def __init__(self, *args: object, **kwargs: object) -> None: ...
-
-    def __getattr__(self, name: str) -> Anything:
-        return getattr(type(self), name)
-
-
-class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds empty modules for the names given, and for all below them."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = names
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        if not any(name == stub or name.startswith(f"{stub}.") for stub in self.names):
-            return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        return Stub(spec.name)
-
-    def exec_module(self, module: types.ModuleType) -> None: ...
-
-
-class Stub(types.ModuleType):
-    def __getattr__(self, name: str) -> Anything:
-        return getattr(Absent, name)
-
 
 Taken = tuple[float, float]
 """Seconds on the clock and seconds of the processor."""
@@ -300,34 +254,6 @@ PEERS = {
     ),
     "mmgen": Peer("0.7.3", import_only("mmgen")),
 }
-
-
-def install(packages: Sequence[str], folder: Path) -> None:
-    """Put packages without their dependencies into a folder. Raises RuntimeError with the last line pip says."""
-    if folder.exists() and any(folder.iterdir()):
-        return
-    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", str(folder)]
-    done = subprocess.run([*command, *packages], capture_output=True, text=True)
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if "rror" in line]
-        raise RuntimeError(f"pip: {said[0].strip() if said else 'failed'}")
-
-
-@contextlib.contextmanager
-def importable(folder: Path, stubs: Sequence[str]):
-    """The folder on the path of imports, and stubs for what is missing."""
-    absent = [name for name in stubs if importlib.util.find_spec(name) is None]
-    # Where TensorBoard is missing, torch's own door to it is there and raises.
-    finder = Stubs([*absent, *(["torch.utils.tensorboard"] if "tensorboard" in absent else [])])
-    sys.path.insert(0, str(folder))
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-        sys.meta_path.remove(finder)
-        for name in [name for name, module in sys.modules.items() if isinstance(module, Stub)]:
-            del sys.modules[name]
 
 
 def our_steps(args: argparse.Namespace, weights: tuple[dict, dict], real: Tensor) -> dict[str, Callable[[], object]]:
