@@ -38,7 +38,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import conv_flop_count, flop_registry
@@ -267,7 +266,7 @@ def kernels(bench: Bench) -> dict[str, Any]:
         block(step, waited(bench.device))
         with profile(activities=activities) as recorded:
             block(step, waited(bench.device))
-        events = [e for e in recorded.key_averages() if (e.device_type == DeviceType.CUDA) == cuda]
+        events = [e for e in recorded.key_averages() if (e.device_type.name == "CUDA") == cuda]
         own = {e.key: e.self_device_time_total if cuda else e.self_cpu_time_total for e in events}
         total, most = sum(own.values()), sorted(own, key=own.__getitem__, reverse=True)[:15]
         told[network] = {name[:70]: round(own[name] / total, 4) for name in most if own[name]}

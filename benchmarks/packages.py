@@ -53,14 +53,14 @@ class Stub(types.ModuleType):
 
 
 def install(packages: Sequence[str], folder: Path) -> None:
-    """Put packages without their dependencies into a folder. Raises RuntimeError with the last line pip says."""
+    """Put packages without their dependencies into a folder. Raises RuntimeError with the last error that pip tells of."""
     if folder.exists() and any(folder.iterdir()):
         return
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", str(folder)]
     done = subprocess.run([*command, *packages], capture_output=True, text=True)
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if "rror" in line]
-        raise RuntimeError(f"pip: {said[0].strip() if said else 'failed'}")
+        said = [line.strip() for line in done.stderr.splitlines() if "Error: " in line or line.startswith("ERROR: ")]
+        raise RuntimeError(f"pip: {said[-1] if said else 'failed'}")
 
 
 @contextlib.contextmanager
