@@ -53,7 +53,7 @@ class Stub(types.ModuleType):
 
 
 def install(packages: Sequence[str], folder: Path) -> None:
-    """Put packages without their dependencies into a folder. Raises RuntimeError with the last error that pip tells of."""
+    """Put packages without their dependencies into a folder. Raises RuntimeError with the last error of pip."""
     if folder.exists() and any(folder.iterdir()):
         return
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", str(folder)]
