@@ -9,6 +9,8 @@ import torch
 from ganlib.core import Batch, Plan
 from ganlib.data import Data, load
 from ganlib.recipe import Recipe, Setting
+from ganlib.recipes.dcgan import dcgan
+from ganlib.recipes.r3 import r3
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State, create
 
@@ -21,6 +23,13 @@ class Case:
     shape: tuple[int, int, int]  # height, width, channels
     num_classes: int
     batch_items: int
+
+
+CASES = {
+    "r3_28": Case(r3(network="compact", batch_items=32), (28, 28, 1), 10, 32),
+    "r3_32": Case(r3(network="compact", batch_items=32), (32, 32, 3), 10, 32),
+    "dcgan_64": Case(dcgan(batch_items=64), (64, 64, 3), 0, 64),
+}
 
 
 @dataclass(frozen=True)

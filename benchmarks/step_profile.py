@@ -32,22 +32,15 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from cases import Case, Training, begin, waited
+from cases import CASES, Case, Training, begin, waited
 from common import make_parser, note, report
 from ganlib.core import Batch, Judge, Pair, Penalty, Plan, Verdict
-from ganlib.recipes.dcgan import dcgan
-from ganlib.recipes.r3 import r3
 from ganlib.training import loop, step
 from ganlib.training.run import Run
 from ganlib.training.runtime import Runtime, choose_device, choose_precision
 from ganlib.training.state import Mean
 
 BLOCK_STEPS = 8
-CASES = {
-    "r3_28": lambda: Case(r3(network="compact", batch_items=32), (28, 28, 1), 10, 32),
-    "r3_32": lambda: Case(r3(network="compact", batch_items=32), (32, 32, 3), 10, 32),
-    "dcgan_64": lambda: Case(dcgan(batch_items=64), (64, 64, 3), 0, 64),
-}
 ROWS = {
     "data": "choosing items, bytes to float, moving to the device",
     "draws": "latents, and the state of random generators",
@@ -281,7 +274,7 @@ def main() -> None:
     cases: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in args.cases:
-            cases[name] = measure(CASES[name](), args.blocks, runtime, Path(folder) / name)
+            cases[name] = measure(CASES[name], args.blocks, runtime, Path(folder) / name)
             note(f"{name}: {cases[name]['step_milliseconds']} ms")
     machine = {"device": device, "precision": runtime.precision, "threads": args.threads, "torch": torch.__version__}
     shares = {
