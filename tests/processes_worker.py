@@ -211,13 +211,19 @@ def norms(team: Team) -> float:
     for norm, shape in ((nn.BatchNorm1d(3), (8, 3)), (nn.BatchNorm2d(3, affine=False, momentum=None), (8, 3, 2, 2))):
         whole = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 3 + 100
         kept = slice(team.rank, None, team.size)
+        for weight in norm.parameters():
+            weight.data.copy_(torch.tensor([0.5, -2.0, 3.0]))
         found = []
         for module, items in ((norm, whole), (JoinedBatchNorm(copy.deepcopy(norm), team), whole[kept])):
             module, items = module.double(), items.clone().requires_grad_()
             (first,) = torch.autograd.grad(module(items).sin().sum(), items, create_graph=True)
             (second,) = torch.autograd.grad(first.square().sum(), items)
+            of_all = [items, *module.parameters()]
+            plain = torch.autograd.grad(module(items).sin().sum(), of_all)
+            of_weights = plain[1:] if module is norm else [team.sum(each) for each in plain[1:]]
             module.eval()
-            found.append([module(items), first, second, module.running_mean, module.running_var])
+            buffers = [module.running_mean, module.running_var]
+            found.append([module(items), first, second, plain[0], *of_weights, *buffers])
         for alone, joined in zip(*found, strict=True):
             worst = max(worst, float((alone[kept] if alone.ndim > 1 else alone).sub(joined).detach().abs().max()))
     return worst
