@@ -31,7 +31,7 @@ def test_patience_is_ten_looks_without_a_better_one() -> None:
 def test_a_run_without_a_budget_ends_by_itself_and_stays_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([5.0, 3.0, *[4.0] * 10, 1.0])
     monkeypatch.setattr(fitting, "validation_score", lambda *_: next(scores))
-    monkeypatch.setattr("ganlib.recipes.r3.DEFAULTS", {"compact": _short()})
+    monkeypatch.setattr("ganlib.recipes.r3.GREY", _short())
     first = fitted(tmp_path / "run")
     assert [record["score"] for record in first.history_ if "score" in record] == [5.0, 3.0, *[4.0] * 10]
     again = fitted(tmp_path / "run")

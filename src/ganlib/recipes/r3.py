@@ -1,7 +1,7 @@
 """The default: relativistic pairing with zero-centred penalties on real and fake."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ganlib.recipe import Setting, recipe
@@ -39,7 +39,7 @@ def r3(
     Args:
         network: which family of networks.
         width: channels of the networks' widest (residual) or finest (compact) stage, or units of a layer (mlp).
-        discriminator_width: the discriminator's own, of compact networks.
+        discriminator_width: the discriminator's own, of compact networks; by default it grows with `width`.
         latent: width of the random input.
         batch_items: items per step.
         learning_rate: of Adam at the start; it falls to a hundredth of that by half a cosine.
@@ -57,15 +57,11 @@ def r3(
     chosen = _defaults(setting, family)
     rate = _or(learning_rate, chosen.learning_rate)
     generator_rate = _or(generator_learning_rate, rate * chosen.generator_rate_share)
-    generator_width = _or(width, chosen.width)
-    both_widths = (
-        generator_width,
-        _or(discriminator_width, round(generator_width * chosen.discriminator_width_share)),
-    )
+    both_widths = _widths(width, discriminator_width, chosen)
     weight = _or(gamma, chosen.gamma) * _size_factor(setting)
     every = _or(penalty_every_steps, chosen.penalty_every_steps)
-    penalties = (("r1", R1(penalty_sigma)), ("r2", R2(penalty_sigma)))
-    weighted = {name: WeightedPenalty(penalty, constant(weight), every) for name, penalty in penalties}
+    penalties = {"r1": R1(penalty_sigma), "r2": R2(penalty_sigma)}
+    weighted = {name: WeightedPenalty(item, constant(weight), every) for name, item in penalties.items()}
     return Plan(
         _task(setting, family, both_widths, _or(latent, chosen.latent)),
         Objective(RelativisticPairing(), weighted),
@@ -76,7 +72,7 @@ def r3(
         items=chosen.items,
         mixed_precision=family != "mlp",
         joint_verdicts=True,
-        notes={"network": family, "width": generator_width, "gamma": weight},
+        notes={"network": family, "width": both_widths[0], "gamma": weight},
     )
 
 
@@ -96,27 +92,32 @@ class Defaults:
     items: int
     latent: int = 64
     generator_rate_share: float = 1.0  # the generator's learning rate over the discriminator's
-    discriminator_width_share: float = 0.75  # of compact networks
+    discriminator_width: int | None = None  # where it is not the generator's
 
 
+MLP = Defaults(256, 64, 2e-3, 24.0, 8, 10_000, 2_000_000)
 VECTORS = Defaults(64, 512, 3e-3, 0.01, 4, 40_000, 5_000_000, latent=28, generator_rate_share=0.5)
-DEFAULTS = {
-    "mlp": Defaults(256, 64, 2e-3, 24.0, 8, 10_000, 2_000_000),
-    "compact": Defaults(32, 32, 2e-3, 2.0, 8, 10_000, 1_000_000),
-    "residual": Defaults(256, 256, 2e-4, 0.1, 1, 500_000, 20_000_000),
-}
-CUDA_DEFAULTS = {"compact": Defaults(64, 128, 2e-3, 2.0, 8, 20_000, 10_000_000)}
-"""A GPU has room for wider networks and larger batches; not searched yet."""
+RESIDUAL = Defaults(256, 256, 2e-4, 0.1, 1, 500_000, 20_000_000)
+GREY = Defaults(24, 32, 4e-3, 1.0, 8, 10_000, 1_000_000, discriminator_width=32)
+# In colour, at one rate for both, the generator outruns the discriminator, which then falls silent.
+COLOUR = Defaults(32, 32, 2e-3, 0.1, 8, 10_000, 1_000_000, generator_rate_share=0.25)
+# A GPU has room for wider networks and larger batches; not searched yet.
+GREY_ON_GPU = Defaults(64, 128, 2e-3, 2.0, 8, 20_000, 10_000_000)
+COLOUR_ON_GPU = Defaults(64, 128, 2e-3, 0.1, 8, 20_000, 10_000_000, generator_rate_share=0.25)
 
 
 def _defaults(setting: Setting, family: str) -> Defaults:
     if setting.spec.kind == "vector":
         return VECTORS
-    chosen = CUDA_DEFAULTS.get(family, DEFAULTS[family]) if setting.device == "cuda" else DEFAULTS[family]
-    if family == "compact" and setting.spec.shape[0] >= 3:
-        # At one rate for both the generator outruns the discriminator, which then falls silent.
-        return replace(chosen, gamma=0.1, generator_rate_share=0.25, discriminator_width_share=1.0)
-    return chosen
+    if family != "compact":
+        return RESIDUAL if family == "residual" else MLP
+    grey, gpu = setting.spec.shape[0] < 3, setting.device == "cuda"
+    return (GREY_ON_GPU if gpu else GREY) if grey else (COLOUR_ON_GPU if gpu else COLOUR)
+
+
+def _widths(width: int | None, discriminator_width: int | None, chosen: Defaults) -> tuple[int, int]:
+    own = _or(width, chosen.width)
+    return own, _or(discriminator_width, round(own * (chosen.discriminator_width or chosen.width) / chosen.width))
 
 
 def _adam(rate: float) -> "OptimiserSettings":
