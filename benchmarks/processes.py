@@ -7,12 +7,12 @@ process and two take turns, `repeats` times; the median of each is told. `speed_
 one: 2 on two free cores, 1 on a single core, less by what the processes cost. `cpu_ratio` is processor time per item of
 two over one; it does not depend on how many cores are free. `bytes_sent` is what the kernel saw one process write in a
 step; `bytes_formula` is 2 (W - 1) / W · 4 · parameters for each network, a ring's share of an all-reduce.
-`decision_microseconds` is one of the three small messages of a step.
+`decision_microseconds` is one of the two small messages of a step.
 
 Simulated: a ring all-reduce of b bytes over W takes 2 (W - 1) / W · b / bandwidth + 2 (W - 1) · latency, in buckets of
 25 MB (the first 1 MB), each begun once its gradients are there and the one before it is through; gradients appear
 evenly over the second half of a turn. Small messages take 2 log2 W · latency: one for each batch normalisation and
-direction, and three decisions a step over TCP (50 µs). A step computes for as long as its counted operations take at
+direction, and two decisions a step over TCP (50 µs). A step computes for as long as its counted operations take at
 40 % of a card's 989 TFLOP/s, but at least 5 µs for each kernel that eager code starts; a card that computes more
 slowly hides more, and is more efficient than is told here. Efficiency is the time of one GPU over that of W, for the
 same items on each GPU (`weak`), or W times less for the recipe's batch dealt to all (`strong`).
@@ -201,7 +201,7 @@ def efficiency(load: Load, link: Link, items: float) -> float:
     """The time of a step on one GPU over that of one of many, each with so many items."""
     compute = step_seconds(load, items)
     hops = 2 * math.log2(link.gpus)
-    small = hops * (load.messages * link.latency + 3 * TCP_SECONDS)
+    small = hops * (load.messages * link.latency + 2 * TCP_SECONDS)
     turns = (turn_seconds(compute / 2, each, link) for each in (load.discriminator_bytes, load.generator_bytes))
     return compute / (sum(turns) + small)
 
