@@ -192,7 +192,11 @@ def told(team: Team) -> dict[str, Any]:
     """What processes tell each other, as each of them has it afterwards."""
     own = torch.arange(3.0) + 10 * team.rank
     words = {"a": [1, None, "ä"], "nan": float("nan")} if team.rank == 0 else None
-    tensors = {"group": {"x": own, "count": torch.tensor(7), "none": torch.empty(0, 2)}} if team.rank == 0 else {}
+    tensors = (
+        {"group": {"x": own, "count": torch.tensor(7), "flag": torch.tensor([True]), "none": torch.empty(0, 2)}}
+        if team.rank == 0
+        else {}
+    )
     rows = torch.arange(11.0).view(11, 1)
     chunks = [chunk for number, chunk in enumerate(rows.split(2)) if number % team.size == team.rank]
     return {

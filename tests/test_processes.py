@@ -89,7 +89,14 @@ def test_processes_tell_each_other(found: dict[str, Any]):
         assert told["first"] == "{'a': [1, None, 'ä'], 'nan': nan}"
         assert told["all"] == ["", "long"]
         assert told["tensors"] == str(
-            {"group": {"x": torch.tensor([0.0, 1, 2]), "count": torch.tensor(7), "none": torch.empty(0, 2)}}
+            {
+                "group": {
+                    "x": torch.tensor([0.0, 1, 2]),
+                    "count": torch.tensor(7),
+                    "flag": torch.tensor([True]),
+                    "none": torch.empty(0, 2),
+                }
+            }
         )
         assert told["dealt"] == list(range(11))
 
@@ -162,7 +169,7 @@ def second_process_of(parent: int) -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks the worker up in /proc")
 def test_a_run_that_is_killed_and_stopped_ends_in_the_bits_of_an_undisturbed_one(
-    found: dict[str, Any], folder: Path, tmp_path: Path
+    found: dict[str, Any], folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     whole, disturbed = folder / "whole", tmp_path / "disturbed"
     life = started("ganlib", *COMMAND, *OPTIONS, "--out", str(disturbed), "--devices", "2")
@@ -176,8 +183,9 @@ def test_a_run_that_is_killed_and_stopped_ends_in_the_bits_of_an_undisturbed_one
 
     torchrun = ("torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "-m", "ganlib")
     life = started(*torchrun, *COMMAND, *OPTIONS, "--out", str(disturbed))
-    _, errors = life.communicate(timeout=200)
+    said, errors = life.communicate(timeout=200)
     assert life.returncode == 0, errors
+    assert ['"done": true' in line for line in said.splitlines()].count(True) == 1, "one process speaks"
     assert newest_items(whole) == newest_items(disturbed) == 1600
     different = [name for name, content in files_of(whole).items() if files_of(disturbed)[name] != content]
     assert different == []
@@ -186,6 +194,7 @@ def test_a_run_that_is_killed_and_stopped_ends_in_the_bits_of_an_undisturbed_one
     assert facts["processes"] == 2
     alone = GAN(device="cpu", precision="float32").fit("digits", items=1632, run=whole, progress="lines")
     assert alone.history_[-1]["items"] == 1632
+    assert "processes was 2, is 1" in capfd.readouterr().err
 
 
 def test_an_error_of_all_processes_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
