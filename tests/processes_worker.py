@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ganlib.core import Batch, Objective, OptimiserSettings, Plan, WeightedPenalty, constant
 from ganlib.data import load
-from ganlib.errors import DivergedError
+from ganlib.errors import DataError, DivergedError
 from ganlib.gan import GAN
 from ganlib.losses import Hinge, RelativisticPairing
 from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
@@ -192,7 +192,11 @@ def told(team: Team) -> dict[str, Any]:
     """What processes tell each other, as each of them has it afterwards."""
     own = torch.arange(3.0) + 10 * team.rank
     words = {"a": [1, None, "ä"], "nan": float("nan")} if team.rank == 0 else None
-    tensors = {"group": {"x": own, "count": torch.tensor(7), "none": torch.empty(0, 2)}} if team.rank == 0 else {}
+    tensors = (
+        {"group": {"x": own, "count": torch.tensor(7), "flag": torch.tensor([True]), "none": torch.empty(0, 2)}}
+        if team.rank == 0
+        else {}
+    )
     rows = torch.arange(11.0).view(11, 1)
     chunks = [chunk for number, chunk in enumerate(rows.split(2)) if number % team.size == team.rank]
     return {
@@ -211,13 +215,19 @@ def norms(team: Team) -> float:
     for norm, shape in ((nn.BatchNorm1d(3), (8, 3)), (nn.BatchNorm2d(3, affine=False, momentum=None), (8, 3, 2, 2))):
         whole = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 3 + 100
         kept = slice(team.rank, None, team.size)
+        for weight in norm.parameters():
+            weight.data.copy_(torch.tensor([0.5, -2.0, 3.0]))
         found = []
         for module, items in ((norm, whole), (JoinedBatchNorm(copy.deepcopy(norm), team), whole[kept])):
             module, items = module.double(), items.clone().requires_grad_()
             (first,) = torch.autograd.grad(module(items).sin().sum(), items, create_graph=True)
             (second,) = torch.autograd.grad(first.square().sum(), items)
+            of_all = [items, *module.parameters()]
+            plain = torch.autograd.grad(module(items).sin().sum(), of_all)
+            of_weights = plain[1:] if module is norm else [team.sum(each) for each in plain[1:]]
             module.eval()
-            found.append([module(items), first, second, module.running_mean, module.running_var])
+            buffers = [module.running_mean, module.running_var]
+            found.append([module(items), first, second, plain[0], *of_weights, *buffers])
         for alone, joined in zip(*found, strict=True):
             worst = max(worst, float((alone[kept] if alone.ndim > 1 else alone).sub(joined).detach().abs().max()))
     return worst
@@ -235,6 +245,9 @@ def fitted(team: Team, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"histories": team.all(gan.history_), "ends": {}}
     timed = GAN(small_recipe(), seed=3).fit("digits", minutes=0.03, run=folder / "timed", progress="none")
     found["timed"] = team.all(timed.history_)
+    GAN(r3(network="compact", width=4, latent=8, batch_items=32), seed=3, precision="float32").fit(
+        "digits", items=1600, run=folder / "whole", progress="none", checkpoint_seconds=0
+    )
     if team.rank > 0:
         threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
     for name, rate in (("signal", 1e-3), ("diverged", 1e6)):
@@ -244,6 +257,10 @@ def fitted(team: Team, folder: Path) -> dict[str, Any]:
         except (SystemExit, DivergedError) as error:
             end = f"{type(error).__name__} {error}"
         found["ends"][name] = team.all(end)
+    try:
+        GAN(small_recipe()).fit(np.full((60, 8, 8), team.rank, np.uint8), items=32, progress="none")
+    except DataError as error:
+        found["ends"]["other data"] = team.all(f"DataError {error}")
     return found
 
 

@@ -89,7 +89,14 @@ def test_processes_tell_each_other(found: dict[str, Any]):
         assert told["first"] == "{'a': [1, None, 'ä'], 'nan': nan}"
         assert told["all"] == ["", "long"]
         assert told["tensors"] == str(
-            {"group": {"x": torch.tensor([0.0, 1, 2]), "count": torch.tensor(7), "none": torch.empty(0, 2)}}
+            {
+                "group": {
+                    "x": torch.tensor([0.0, 1, 2]),
+                    "count": torch.tensor(7),
+                    "flag": torch.tensor([True]),
+                    "none": torch.empty(0, 2),
+                }
+            }
         )
         assert told["dealt"] == list(range(11))
 
@@ -120,7 +127,7 @@ COMMAND = [
     "fit",
     "digits",
     "--items",
-    "3200",
+    "1600",
     "--network",
     "compact",
     "--width",
@@ -161,34 +168,33 @@ def second_process_of(parent: int) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks the worker up in /proc")
-def test_a_run_that_is_killed_and_stopped_ends_in_the_bits_of_an_undisturbed_one(tmp_path: Path):
-    whole, disturbed = tmp_path / "whole", tmp_path / "disturbed"
-    life = started("ganlib", *COMMAND, *OPTIONS, "--out", str(whole), "--devices", "2")
-    said, errors = life.communicate(timeout=200)
-    assert life.returncode == 0, errors
-    assert [json.loads(line)["done"] for line in said.splitlines() if "done" in line] == [True], "one process speaks"
-
+def test_a_run_that_is_killed_and_stopped_ends_in_the_bits_of_an_undisturbed_one(
+    found: dict[str, Any], folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    whole, disturbed = folder / "whole", tmp_path / "disturbed"
     life = started("ganlib", *COMMAND, *OPTIONS, "--out", str(disturbed), "--devices", "2")
-    wait_for(disturbed, 640, life)
+    wait_for(disturbed, 320, life)
     os.kill(second_process_of(life.pid), signal.SIGKILL)
-    wait_for(disturbed, newest_items(disturbed) + 640, life)
+    wait_for(disturbed, newest_items(disturbed) + 160, life)
     life.send_signal(signal.SIGTERM)
     _, errors = life.communicate(timeout=100)
     assert life.returncode == 143 and "SIGKILL; beginning again" in errors and "Traceback" not in errors, errors
-    assert newest_items(disturbed) < 3200, "the signal came after the end and means nothing"
+    assert newest_items(disturbed) < 1600, "the signal came after the end and means nothing"
 
     torchrun = ("torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "-m", "ganlib")
     life = started(*torchrun, *COMMAND, *OPTIONS, "--out", str(disturbed))
-    _, errors = life.communicate(timeout=200)
+    said, errors = life.communicate(timeout=200)
     assert life.returncode == 0, errors
-    assert newest_items(whole) == newest_items(disturbed) == 3200
+    assert ['"done": true' in line for line in said.splitlines()].count(True) == 1, "one process speaks"
+    assert newest_items(whole) == newest_items(disturbed) == 1600
     different = [name for name, content in files_of(whole).items() if files_of(disturbed)[name] != content]
     assert different == []
 
     facts = json.loads((whole / "recipe.json").read_text())
     assert facts["processes"] == 2
-    alone = GAN(device="cpu", precision="float32").fit("digits", items=3264, run=whole, progress="lines")
-    assert alone.history_[-1]["items"] == 3264
+    alone = GAN(device="cpu", precision="float32").fit("digits", items=1632, run=whole, progress="lines")
+    assert alone.history_[-1]["items"] == 1632
+    assert "processes was 2, is 1" in capfd.readouterr().err
 
 
 def test_an_error_of_all_processes_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
@@ -227,6 +233,11 @@ def test_the_status_is_that_of_the_process_with_an_error_of_its_own():
     assert status(76, 74) == 74, "the first has only lost the second"
     assert status(76, -9) == 137
     assert status(-15, -15) == 76
+
+
+def test_different_data_are_refused(found: dict[str, Any]):
+    first, second = found["ends"]["other data"]
+    assert first == second and first.startswith("DataError process 1 has read other data from the array")
 
 
 def test_draws_of_all_processes_are_those_of_one():

@@ -75,13 +75,13 @@ def _stretch(session: Session) -> Generator[Progress, None, bool]:
     batches = session.data.batches(session.step_items, session.dice, state.items_seen, part)
     looked = state.items_seen
     for report in train(state, session.plan, batches, session.runtime, session.dice):
-        state.total_items, time_up, due, old = decided(session)
+        state.total_items, ending, due, old = decided(session)
         terms = log(session) if due or report.items_seen // session.step_items % LOG_STEPS == 0 else None
         score = None
         notices: tuple[str, ...] = ()
         if due:
             score, looked = look(session), report.items_seen
-            ended = time_up or over(session) or report.items_seen >= state.total_items
+            ended = ending or over(session) or report.items_seen >= state.total_items
             notices, again = watch(session, may_go_back=not ended)
             if again:
                 yield _progress(session, terms, score, notices)
@@ -89,7 +89,9 @@ def _stretch(session: Session) -> Generator[Progress, None, bool]:
         if due or old:
             save(session)
         yield _progress(session, terms, score, notices)
-        if over(session) or time_up or (session.patient and score is not None and exhausted(session.records)):
+        # What came since it was decided shows after the next step: another message in each would cost all processes.
+        ending = ending or ((due or session.team.alone) and over(session))
+        if ending or (session.patient and score is not None and exhausted(session.records)):
             break
     over(session)  # a signal of the last moment is one for all
     if session.stopped is None and looked < state.items_seen:
@@ -102,9 +104,9 @@ def _stretch(session: Session) -> Generator[Progress, None, bool]:
 
 
 def decided(session: Session) -> tuple[int, bool, bool, bool]:
-    """After a step: how many items it will be in all, and whether time is up, a look is due, a checkpoint is old.
+    """After a step: how many items it will be in all, and whether the end has come, a look is due, a checkpoint is old.
 
-    The clock of the first process decides for all of them.
+    The clock of the first process decides for all of them, and a signal that any process has had.
     """
     state, pace = session.state, session.pace
     total_items = pace.total_items(state.items_seen, state.total_items)
@@ -112,17 +114,16 @@ def decided(session: Session) -> tuple[int, bool, bool, bool]:
     due = time_up or (look_due(state.items_seen, session.step_items, total_items) and pace.affords_look())
     old = session.in_folder and time.monotonic() - session.saved_at > session.checkpoint_seconds
     own = (total_items, time_up, due, old) if session.team.rank == 0 else (0, False, False, False)
-    total, *flags = session.team.largest(*own)
-    return int(total), bool(flags[0]), bool(flags[1]), bool(flags[2])
+    total, *flags, wish = session.team.largest(*own, session.stop.signal or 0)
+    session.stopped = signal.Signals(int(wish)) if wish else None
+    return int(total), bool(flags[0] or wish), bool(flags[1]), bool(flags[2])
 
 
 def over(session: Session) -> bool:
     """Whether the time of the first process is up, or a signal has asked any process for an end."""
-    wish = session.stop.signal
-    time_up, signal_number = session.team.largest(
-        session.team.rank == 0 and session.pace.over(), 0 if wish is None else wish.value
-    )
-    session.stopped = signal.Signals(int(signal_number)) if signal_number else None
+    time_up = session.team.rank == 0 and session.pace.over()
+    time_up, wish = session.team.largest(time_up, session.stop.signal or 0)
+    session.stopped = signal.Signals(int(wish)) if wish else None
     return bool(time_up) or session.stopped is not None
 
 

@@ -80,6 +80,7 @@ def prepare(request: Request) -> Prepared:
     Of several processes the first reads the run folder and tells the others.
     """
     data, run, runtime = request.load(), request.run, request.runtime
+    _check_same(data, runtime.team)
     if request.conditional and data.labels is None:
         raise DataError(f"{data.source} has no labels to condition on; give labels, or sub-folders by class")
     opened = resume(run, request.asked, data, runtime, request.seed) if request.in_folder or run is not None else None
@@ -141,6 +142,16 @@ def begin(
         run.rewind(0)
         run.truncate_events(0)
     return Opened(plan, state, recipe, setting, facts)
+
+
+def _check_same(data: Data, team: Team) -> None:
+    """Raises :class:`DataError` where processes, perhaps of several machines, have read different data."""
+    digests = team.all("" if team.alone else data.fingerprint()["sha256"])
+    others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+    if others:
+        raise DataError(
+            f"process {others[0]} has read other data from {data.source} than the first; put the same on every machine"
+        )
 
 
 def check_batch(plan: Plan, team: Team) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from ganlib.recipe import Setting, recipe
 
 if TYPE_CHECKING:
-    from ganlib.core import OptimiserSettings, Plan, Task
+    from ganlib.core import Objective, OptimiserSettings, Plan, Task
 
 
 @recipe
@@ -29,14 +29,14 @@ def r3(
     """Relativistic pairing loss with R1 and R2, the default. Huang et al. 2024, arXiv:2501.05441
 
     What is left at None is chosen from data, device and time. ``residual`` networks are the paper's (no normalisation,
-    ConvNeXt-like blocks), for hours on a GPU; ``compact`` ones, their generator batch normalised, learn faster in minutes
+    ConvNeXt-like blocks), for hours on a GPU; ``compact`` ones, the generator batch normalised, learn faster in minutes
     on a processor; ``mlp`` is for tiny pictures and for vectors, judged under noise (:mod:`ganlib.tasks.noisy`).
 
     γ, the weight of the penalties, is `gamma` · numbers of an item / 3072: the squared gradient of a function of the
     picture as a whole falls as the number of its pixels rises: one `gamma` serves every size (of vectors it is γ).
 
     Args:
-        network: which family of networks.
+        network: the family of networks.
         width: channels of the networks' widest (residual) or finest (compact) stage, or units of a layer (mlp).
         discriminator_width: the discriminator's own, of compact networks; by default it grows with `width`.
         latent: width of the random input.
@@ -48,9 +48,7 @@ def r3(
         penalty_sigma: the step of the finite-difference penalty; None for the exact one.
         ema_halflife_items: half-life of the generator's moving average.
     """
-    from ganlib.core import Objective, Plan, WeightedPenalty, constant
-    from ganlib.losses import RelativisticPairing
-    from ganlib.penalties import R1, R2
+    from ganlib.core import Plan, constant
 
     family = _network_for(setting) if network == "auto" else network
     chosen = _defaults(setting, family)
@@ -59,13 +57,9 @@ def r3(
     widths = _widths(width, discriminator_width, chosen)
     weight = _or(gamma, chosen.gamma) * _size_factor(setting)
     every = _or(penalty_every_steps, chosen.penalty_every_steps)
-    penalties = {"r1": R1(penalty_sigma), "r2": R2(penalty_sigma)}
     return Plan(
         _task(setting, family, widths, _or(latent, chosen.latent)),
-        Objective(
-            RelativisticPairing(),
-            {name: WeightedPenalty(item, constant(weight), every) for name, item in penalties.items()},
-        ),
+        _objective(weight, every, penalty_sigma),
         generator=_adam(generator_rate),
         discriminator=_adam(rate),
         batch_items=_or(batch_items, min(chosen.batch_items, max(2, setting.num_items))),
@@ -114,6 +108,16 @@ def _defaults(setting: Setting, family: str) -> Defaults:
         return RESIDUAL if family == "residual" else MLP
     grey, gpu = setting.spec.shape[0] < 3, setting.device == "cuda"
     return (GREY_ON_GPU if gpu else GREY) if grey else (COLOUR_ON_GPU if gpu else COLOUR)
+
+
+def _objective(gamma: float, every_steps: int, sigma: float | None) -> "Objective":
+    from ganlib.core import Objective, WeightedPenalty, constant
+    from ganlib.losses import RelativisticPairing
+    from ganlib.penalties import R1, R2
+
+    penalties = {"r1": R1(sigma), "r2": R2(sigma)}
+    weighted = {name: WeightedPenalty(item, constant(gamma), every_steps) for name, item in penalties.items()}
+    return Objective(RelativisticPairing(), weighted)
 
 
 def _widths(width: int | None, discriminator_width: int | None, chosen: Defaults) -> tuple[int, int]:

@@ -81,7 +81,7 @@ class Team:
                     if self.rank == 0
                     else torch.empty(shape, dtype=_DTYPES[kind])
                 )
-                dist.broadcast(tensor, 0)
+                dist.broadcast(tensor.view(-1).view(torch.uint8), 0)  # not every kind of number can be sent as such
                 found[group][name] = tensor
         return found
 
@@ -116,10 +116,11 @@ class Team:
         return parts
 
 
-_DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.int32, torch.bool)
-}
+_SENT = (
+    *(torch.float64, torch.float32, torch.bfloat16, torch.float16),
+    *(torch.int64, torch.int32, torch.uint8, torch.bool),
+)
+_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _SENT}
 
 
 def unsynchronised(module: nn.Module, enabled: bool) -> contextlib.AbstractContextManager[None]:
