@@ -178,7 +178,7 @@ def main() -> None:
     result: dict[str, Any] = {}
     for name in args.cases:
         for trick, variant in {**VARIANTS, **(COMPILED if args.compiled else {})}.items():
-            result[f"{name}: {trick}"] = found = compare(CASES[name](), variant, args.rounds, args.steps)
+            result[f"{name}: {trick}"] = found = compare(CASES[name], variant, args.rounds, args.steps)
             note(f"{name:10} {trick:46} {found}")
     result |= {"threads": args.threads, "precision": choose_precision("auto", "cpu"), "torch": torch.__version__}
     report(result, args.json)

@@ -26,9 +26,9 @@ class Case:
 
 
 CASES = {
-    "r3_28": lambda: Case(r3(network="compact", batch_items=32), (28, 28, 1), 10, 32),
-    "r3_32": lambda: Case(r3(network="compact", batch_items=32), (32, 32, 3), 10, 32),
-    "dcgan_64": lambda: Case(dcgan(batch_items=64), (64, 64, 3), 0, 64),
+    "r3_28": Case(r3(network="compact", batch_items=32), (28, 28, 1), 10, 32),
+    "r3_32": Case(r3(network="compact", batch_items=32), (32, 32, 3), 10, 32),
+    "dcgan_64": Case(dcgan(batch_items=64), (64, 64, 3), 0, 64),
 }
 
 

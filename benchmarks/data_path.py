@@ -84,7 +84,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     runtime = Runtime(choose_device(args.device))
-    cases = {name: compare(case(), args.steps, runtime) for name, case in CASES.items()}
+    cases = {name: compare(case, args.steps, runtime) for name, case in CASES.items()}
     result = {
         "share": max(case["memory"]["share"] for case in cases.values()),
         "streaming_share": max(case["shards"]["share"] for case in cases.values()),

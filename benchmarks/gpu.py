@@ -4,11 +4,11 @@
     python benchmarks/gpu.py --device cpu --quick --out quick.json    # every section once, tiny, on a processor
 
 Presets are r3's compact and residual networks at 32 x 32 (CIFAR-10's shape) and 64 x 64, widths and batches as the
-recipe chooses them on a GPU, ten classes, random items in memory. For each preset three trainings take turns in blocks
-of eight steps: ours (bfloat16), ours compiled, and a plain loop (`plain.py`: the same networks, losses and rates, exact
-penalties in the same steps, float32, eager, PyTorch's own settings). `ratio` is ours over plain in images a second.
-Compiled networks with a penalty in every step take it by finite difference; then that is another computation, which
-`compiled_penalties` says.
+recipe chooses them on a GPU, ten classes, random items in memory. For each preset three trainings take turns in
+blocks of eight steps: ours (bfloat16), ours compiled, and a plain loop (`plain.py`: the same networks, losses and
+rates, exact penalties in the same steps, float32, eager, PyTorch's own settings). `ratio` is ours over plain in
+images a second. Compiled networks with a penalty in every step take it by finite difference; then that is another
+computation, which `compiled_penalties` says.
 
 `utilisation` is (operations of a step) / (seconds of a step) / (peak of the card in bfloat16). Operations are what
 torch counts in a step of ours (matrix products and convolutions, forward and backward, the second derivatives of the
@@ -17,7 +17,8 @@ peak is the maker's for dense bfloat16 where the name is known, else that of a m
 
 `batch` takes one, two and four times the recipe's batch. `profile` lists the kernels of eight steps by their time on
 the device. `race`: r3 for a given time against an SNGAN-type network in a plain loop for the same time on CIFAR-10,
-without labels; Frechet distance of features as in cifar10_gpu.py, lower is better, `ratio` is ours over the other's.
+without labels; Frechet distance of features as in cifar10_gpu.py, lower is better, `ratio` is ours over the other's;
+too few samples (--quick) have none.
 
 A section that would not fit into what is left of `--minutes` is left out and named; one that fails is recorded with
 its error and the others go on. The file of `--out` is written after each section.
@@ -25,6 +26,7 @@ its error and the others go on. The file of `--out` is written after each sectio
 
 import argparse
 import functools
+import gc
 import itertools
 import json
 import statistics
@@ -91,6 +93,9 @@ class Bench:
         return torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
 
     def release(self) -> None:
+        """Forget what the last section compiled and allocated: too many versions of one function run uncompiled."""
+        torch.compiler.reset()
+        gc.collect()
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
 
@@ -193,12 +198,11 @@ def peak_of(bench: Bench) -> dict[str, Any]:
 def preset(bench: Bench, network: str, side: int) -> dict[str, Any]:
     """Speed, memory and utilisation at one preset: ours, compiled, plain."""
     case = bench.case(network, side)
-    compiled = bench.begin(case, compiled=True)
     compiles = not bench.quick or (network, side) == ("compact", 32)  # minutes on a processor
     makers: dict[str, Callable[[], Step]] = {
         "ours": lambda: our_step(bench.begin(case)),
         "plain": lambda: plain_step(bench.begin(case)),
-        **({"compiled": lambda: our_step(compiled)} if compiles else {}),
+        **({"compiled": lambda: our_step(bench.begin(case, compiled=True))} if compiles else {}),
     }
     told: dict[str, Any] = {"batch": case.batch_items}
     steps: dict[str, Step] = {}
@@ -217,7 +221,8 @@ def preset(bench: Bench, network: str, side: int) -> dict[str, Any]:
     told |= {"operations_per_image": flops / case.batch_items, "peak_tera_per_second": peak / 1e12}
     if "ours" in taken:
         told["utilisation"] = round(flops / statistics.median(taken["ours"]) / peak, 4)
-    exact = all(item.penalty.double_backward for item in compiled.plan.objective.penalties.values())
+    penalties = bench.begin(case, compiled=True).plan.objective.penalties.values()
+    exact = all(item.penalty.double_backward for item in penalties)
     told["compiled_penalties"] = "exact" if exact else "finite difference"
     if "compiled" in taken and exact:
         told["compiled_utilisation"] = round(flops / statistics.median(taken["compiled"]) / peak, 4)
@@ -261,7 +266,7 @@ def kernels(bench: Bench) -> dict[str, Any]:
         block(step, waited(bench.device))
         with profile(activities=activities) as recorded:
             block(step, waited(bench.device))
-        events = recorded.key_averages()
+        events = [e for e in recorded.key_averages() if (e.device_type.name == "CUDA") == cuda]
         own = {e.key: e.self_device_time_total if cuda else e.self_cpu_time_total for e in events}
         total, most = sum(own.values()), sorted(own, key=own.__getitem__, reverse=True)[:15]
         told[network] = {name[:70]: round(own[name] / total, 4) for name in most if own[name]}

@@ -12,10 +12,10 @@ items were made. `exponent` is the slope of a line through the logarithms: 1 is 
 `start`: CPU-seconds of a process from its birth to the end of its first step on N grey items of 28 x 28 in memory,
 importing torch and making random items included.
 
-`sampling`: items that are drawn, thrown away; in alternation the bare network called in a loop on the same latents and
-labels, ready in memory, 64 at a time; ``Sampler.stream``, which draws them; and ``GAN.stream``, which also gives them
-the form of the owner's data. `share` is the bare network's time over that: the part of its speed that is kept. That
-both give the same bits is checked first.
+`sampling`: items that are drawn, thrown away; in alternation the bare network called in a loop on the same latents
+and labels, ready in memory, 64 at a time; ``Sampler.stream``, which draws them; and ``GAN.stream``, which also gives
+them the form of the owner's data. `share` is the bare network's time over that: the part of its speed that is kept.
+That both give the same bits is checked first.
 
 `memory`: how far the peak of a process rises while it draws N items by ``GAN.stream``, after the first 1,000.
 """
@@ -26,7 +26,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -45,13 +45,17 @@ def step_point(size: int, batch: int, width: int) -> dict[str, float]:
     """CPU-seconds and memory of a step; to be called in a process of its own."""
     from cases import Case, begin, random_data
     from ganlib.recipes.r3 import r3
-    from ganlib.training.loop import train
+    from ganlib.training.loop import Report, train
     from ganlib.training.runtime import Runtime, choose_precision
 
+    def steps_of(size: int, batch: int, width: int) -> Iterator[Report]:
+        case = Case(r3(network="compact", batch_items=batch, width=width), (size, size, 3), 0, batch)
+        training = begin(case, random_data(case, 4 * batch), Runtime(precision=choose_precision("auto", "cpu")))
+        return train(training.state, training.plan, training.batches, training.runtime, 0)
+
+    drain(itertools.islice(steps_of(16, 2, 4), 2))  # code and libraries are loaded with the first step
     before = peak_bytes()
-    case = Case(r3(network="compact", batch_items=batch, width=width), (size, size, 3), 0, batch)
-    training = begin(case, random_data(case, 4 * batch), Runtime(precision=choose_precision("auto", "cpu")))
-    reports = train(training.state, training.plan, training.batches, training.runtime, 0)
+    reports = steps_of(size, batch, width)
     drain(itertools.islice(reports, 2))
     taken = [cpu_seconds(lambda: drain(itertools.islice(reports, BLOCK_STEPS))) / BLOCK_STEPS for _ in range(3)]
     return {"milliseconds": 1000 * statistics.median(taken), "mebibytes": (peak_bytes() - before) / 2**20}

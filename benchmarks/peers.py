@@ -6,31 +6,26 @@
 Protocol: each peer is installed from the package registry, at the version below and without its dependencies, into a
 folder of its own (`--packages`; default a temporary one), then runs its own training loop over a loader of ours. The
 networks are the DCGAN of the tutorials (`step.py`), the loss is the non-saturating one, the optimiser Adam, on both
-sides. Each time the peer asks for a batch, the loader first times one step of ours in the default precision and one in
-float32, then hands the batch over and times the peer until it asks again: so all that the peer does in a step of its
-default settings counts, and so does all that ours does (checks, moving average, mean terms). `ratio` is the median over
-rounds of the peer's seconds over ours, the first two rounds left out.
+sides. Each time the peer asks for a batch, the loader first times one step of ours in the default precision and one
+in float32, then hands the batch over and times the peer until it asks again: so all that the peer does in a step of
+its default settings counts, and so does all that ours does (checks, moving average, mean terms). `ratio` is the
+median over rounds of the peer's seconds over ours, the first two rounds left out; `ratio_cpu` is that of the
+processor's time, which holds where other programs share the machine.
 
 What a peer imports but does not need for a step (drawing, data sets, TensorBoard) is replaced by modules that do
 nothing where it is not installed: the list stands beside each peer. A peer that does not install, import or run is
 reported with its error. What a peer saves or draws at the end of an epoch is not counted.
 """
 
-import abc
 import argparse
 import contextlib
 import importlib
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import itertools
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,50 +37,23 @@ from torch.utils.data import DataLoader
 from common import make_parser, note, report
 from ganlib.training.loop import train
 from ganlib.training.runtime import Precision, choose_precision
+from packages import importable, install
 from step import Textbook, ours
 
 WARM_ROUNDS = 2
 LATENT = 100
 
-
-class Anything(abc.ABCMeta):
-    """A class that has every attribute: another such class."""
-
-    def __getattr__(cls, name: str) -> "Anything":
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Anything(name, (Absent,), {})
+Taken = tuple[float, float]
+"""Seconds on the clock and seconds of the processor."""
 
 
-class Absent(metaclass=Anything):
-    """Stands for anything of a module that is not installed: it can be called and does nothing."""
-
-    def __init__(self, *args: object, **kwargs: object) -> None: ...
-
-    def __getattr__(self, name: str) -> Anything:
-        return getattr(type(self), name)
+def now() -> Taken:
+    return time.perf_counter(), time.process_time()
 
 
-class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds empty modules for the names given, and for all below them."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = names
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        if not any(name == stub or name.startswith(f"{stub}.") for stub in self.names):
-            return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        return Stub(spec.name)
-
-    def exec_module(self, module: types.ModuleType) -> None: ...
-
-
-class Stub(types.ModuleType):
-    def __getattr__(self, name: str) -> Anything:
-        return getattr(Absent, name)
+def since(start: Taken) -> Taken:
+    wall, cpu = now()
+    return wall - start[0], cpu - start[1]
 
 
 class Rounds(DataLoader):
@@ -94,8 +62,8 @@ class Rounds(DataLoader):
     def __init__(self, batch: object, batch_size: int, num_rounds: int, steps: dict[str, Callable[[], object]]) -> None:
         super().__init__([None], batch_size)  # type: ignore[arg-type]
         self.batch, self.num_rounds, self.steps = batch, num_rounds, steps
-        self.seconds: dict[str, list[float]] = {name: [] for name in (*steps, "peer")}
-        self.start: float | None = None
+        self.taken: dict[str, list[Taken]] = {name: [] for name in (*steps, "peer")}
+        self.start: Taken | None = None
 
     def __len__(self) -> int:
         return self.num_rounds
@@ -105,13 +73,13 @@ class Rounds(DataLoader):
 
     def __next__(self) -> object:
         self.finish()
-        if len(self.seconds["peer"]) == self.num_rounds:
+        if len(self.taken["peer"]) == self.num_rounds:
             raise StopIteration
         for name, step in self.steps.items():
-            start = time.perf_counter()
+            start = now()
             step()
-            self.seconds[name].append(time.perf_counter() - start)
-        self.start = time.perf_counter()
+            self.taken[name].append(since(start))
+        self.start = now()
         return self.batch
 
     def next(self) -> object:
@@ -121,7 +89,7 @@ class Rounds(DataLoader):
     def finish(self) -> None:
         """Close the last round."""
         if self.start is not None:
-            self.seconds["peer"].append(time.perf_counter() - self.start)
+            self.taken["peer"].append(since(self.start))
         self.start = None
 
 
@@ -288,34 +256,6 @@ PEERS = {
 }
 
 
-def install(packages: Sequence[str], folder: Path) -> None:
-    """Put packages without their dependencies into a folder. Raises RuntimeError with the last line pip says."""
-    if folder.exists() and any(folder.iterdir()):
-        return
-    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", str(folder)]
-    done = subprocess.run([*command, *packages], capture_output=True, text=True)
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if "rror" in line]
-        raise RuntimeError(f"pip: {said[0].strip() if said else 'failed'}")
-
-
-@contextlib.contextmanager
-def importable(folder: Path, stubs: Sequence[str]):
-    """The folder on the path of imports, and stubs for what is missing."""
-    absent = [name for name in stubs if importlib.util.find_spec(name) is None]
-    # Where TensorBoard is missing, torch's own door to it is there and raises.
-    finder = Stubs([*absent, *(["torch.utils.tensorboard"] if "tensorboard" in absent else [])])
-    sys.path.insert(0, str(folder))
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-        sys.meta_path.remove(finder)
-        for name in [name for name, module in sys.modules.items() if isinstance(module, Stub)]:
-            del sys.modules[name]
-
-
 def our_steps(args: argparse.Namespace, weights: tuple[dict, dict], real: Tensor) -> dict[str, Callable[[], object]]:
     """One step of our loop in each precision."""
     steps: dict[str, Callable[[], object]] = {}
@@ -346,18 +286,24 @@ def against(name: str, peer: Peer, args: argparse.Namespace, packages: Path) -> 
     except Exception as error:
         words = " ".join(str(error).split())
         return {"version": peer.version, "error": f"{type(error).__name__}: {words[:200]}"}
-    return {"version": peer.version, "stubs": list(peer.stubs), **compared(loader.seconds, args.batch)}
+    return {"version": peer.version, "stubs": list(peer.stubs), **compared(loader.taken, args.batch)}
 
 
-def compared(seconds: dict[str, list[float]], batch: int) -> dict[str, Any]:
-    rounds = {name: times[WARM_ROUNDS : len(seconds["peer"])] for name, times in seconds.items()}
+def compared(taken: dict[str, list[Taken]], batch: int) -> dict[str, Any]:
+    """Ratios of the peer's time to ours, by the clock and by the processor's time, and speeds by the clock."""
+    rounds = {name: times[WARM_ROUNDS:] for name, times in taken.items()}
     told: dict[str, Any] = {}
-    for name, key in (("ours", "ratio"), ("ours_float32", "ratio_float32")):
-        ratios = [peer / mine for peer, mine in zip(rounds["peer"], rounds[name], strict=True)]
-        told[key] = round(statistics.median(ratios), 3)
-        told |= {f"{key}_low": round(min(ratios), 3), f"{key}_high": round(max(ratios), 3)}
-    speeds = {f"{name}_images_per_second": round(batch / statistics.median(rounds[name]), 1) for name in rounds}
-    return {**told, **speeds, "rounds": len(rounds["peer"])}
+    for (name, key), (kind, ending) in itertools.product(
+        (("ours", "ratio"), ("ours_float32", "ratio_float32")), enumerate(("", "_cpu"))
+    ):
+        ratios = [peer[kind] / mine[kind] for peer, mine in zip(rounds["peer"], rounds[name], strict=True)]
+        values = (statistics.median(ratios), min(ratios), max(ratios))
+        told |= {
+            f"{key}{ending}{end}": round(value, 3) for end, value in zip(("", "_low", "_high"), values, strict=True)
+        }
+    for name, times in rounds.items():
+        told[f"{name}_images_per_second"] = round(batch / statistics.median(wall for wall, _ in times), 1)
+    return {**told, "rounds": len(rounds["peer"])}
 
 
 def main() -> None:
@@ -377,7 +323,7 @@ def main() -> None:
             note(f"{name}: {told[name]}")
     ratios = [peer["ratio"] for peer in told.values() if "ratio" in peer]
     machine = {"precision": choose_precision("auto", "cpu"), "threads": args.threads, "torch": torch.__version__}
-    least = {"ratio": min(ratios, default=None)}
+    least = {"ratio": min(ratios, default=None)}  # by the clock
     report({**least, **told, "size": args.size, "batch": args.batch, **machine}, args.json)
 
 

@@ -84,7 +84,7 @@ def arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--data", choices=["fashion_mnist", "mnist"], default="fashion_mnist")
     parser.add_argument("--cpu-minutes", type=float, default=10.0, help="the budget of each side")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--items", type=int, help="train ours on so many items instead of for a time")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--recipe", default="r3")

@@ -274,7 +274,7 @@ def main() -> None:
     cases: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in args.cases:
-            cases[name] = measure(CASES[name](), args.blocks, runtime, Path(folder) / name)
+            cases[name] = measure(CASES[name], args.blocks, runtime, Path(folder) / name)
             note(f"{name}: {cases[name]['step_milliseconds']} ms")
     machine = {"device": device, "precision": runtime.precision, "threads": args.threads, "torch": torch.__version__}
     shares = {

@@ -62,7 +62,7 @@ def test_the_plan_follows_the_speed(clock: Clock) -> None:
     clock.now += 10
     this.total_items(100, 7)  # warm-up at ten items a second is forgotten
     clock.now += 10
-    assert this.total_items(1100, 7) == pytest.approx(1100 + 100 * (100 - 20 - 1) * 0.95, rel=0.01)
+    assert this.total_items(1100, 7) == pytest.approx(1100 + 100 * (100 - 20 - 1) * 0.97, rel=0.01)
 
 
 def test_time_spent_before_counts(clock: Clock) -> None:

@@ -66,6 +66,8 @@ def test_shards_are_plain_webdataset_tars(tmp_path: Path) -> None:
 def modes() -> dict[str, list[Image.Image]]:
     deep = Image.fromarray(np.random.default_rng(0).integers(0, 65_536, (8, 8), dtype=np.uint16))
     grey, colour = Image.fromarray(noise(1, 8, 8)), Image.fromarray(noise(2, 8, 8, 3))
+    keyed = deep.copy()
+    keyed.info["transparency"] = 5
     clear, solid = Image.fromarray(noise(3, 8, 8, 4)), colour.convert("RGBA")
     return {
         "grey": [grey, grey],
@@ -78,6 +80,7 @@ def modes() -> dict[str, list[Image.Image]]:
         "opaque alpha": [solid, colour],
         "grey with opaque alpha": [grey.convert("LA"), grey],
         "16 bits and alpha": [deep, clear],
+        "16 bits with a transparent grey": [keyed, keyed],
     }
 
 
@@ -86,7 +89,7 @@ def modes() -> dict[str, list[Image.Image]]:
 def test_pictures_become_what_they_become_in_memory(name: str, size: tuple[int, int] | None, tmp_path: Path) -> None:
     for number, picture in enumerate(modes()[name]):
         (tmp_path / "photos").mkdir(exist_ok=True)
-        picture.save(tmp_path / "photos" / f"{number}.png")
+        picture.save(tmp_path / "photos" / f"{number}.png", transparency=picture.info.get("transparency"))
     expected = load(tmp_path / "photos", size=size)
     check_same(prepare(tmp_path / "photos", tmp_path / "shards", size=size, shard_items=1), expected)
 
@@ -123,6 +126,14 @@ def test_zips_splits_and_exif_are_read_as_by_load(tmp_path: Path) -> None:
 def test_arrays_come_back_as_they_were(array: np.ndarray, tmp_path: Path) -> None:
     labels = [0, 1, 2] * 3
     check_same(prepare(load(array, labels), tmp_path / "shards", shard_items=4), load(array, labels))
+
+
+def test_hundreds_of_classes_keep_their_numbers(tmp_path: Path) -> None:
+    expected = load(noise(0, 300, 2, 2), np.arange(300)[::-1].copy())
+    data = prepare(expected, tmp_path / "shards", shard_items=70)
+    check_same(data, expected)
+    assert data.batch(np.array([0, 299]))["label"].tolist() == [299, 0]
+    check_same(load(tmp_path / "shards" / "shard-000000.tar"), load(expected.items[:70, 0], np.arange(300)[::-1][:70]))
 
 
 def test_tars_of_others_are_prepared_without_what_cannot_be_read(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-LOOK_SHARE = 0.1
+LOOK_SHARE = 0.06
 """Looks and checkpoints in between may take this share of a budget in time."""
 
 

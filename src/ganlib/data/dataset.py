@@ -61,7 +61,7 @@ class Data:
         """The items with these numbers, in the numbers of the networks, and their labels if there are any."""
         batch = {"real": encode(self.spec, self.take(indices))}
         if self.labels is not None:
-            batch["label"] = torch.from_numpy(self.labels[indices])
+            batch["label"] = torch.from_numpy(self.labels[indices].astype(np.int64, copy=False))
         return batch
 
     def batches(self, num_items: int, seed: int, items_seen: int, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
@@ -89,7 +89,8 @@ class Data:
 
     def subset(self, indices: Integer[np.ndarray, " chosen"]) -> "Data":
         """The items with these numbers, in this order, as a data set of their own; nothing is copied."""
-        rows = np.asarray(indices if self.index is None else self.index[indices], np.int64)
+        rows = indices if self.index is None else self.index[indices]
+        rows = np.asarray(rows, np.min_scalar_type(len(self.items)))  # there may be many millions
         return replace(self, index=rows, labels=None if self.labels is None else self.labels[indices])
 
     def split(self, num_validation: int, seed: int) -> tuple["Data", "Data"]:

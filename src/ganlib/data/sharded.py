@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Integer
 
 from ganlib.core import Spec
 from ganlib.data.arrays import class_numbers
@@ -78,7 +78,7 @@ def from_prepared(folder: Path, labels: object, options: Options) -> Data:
     return Data(store, numbers if spec.classes else None, spec, str(folder), unreadable)
 
 
-def _indexed(folder: Path, facts: dict[str, Any]) -> tuple[Members, Int64[np.ndarray, " items"]]:
+def _indexed(folder: Path, facts: dict[str, Any]) -> tuple[Members, Integer[np.ndarray, " items"]]:
     """Where the items lie and their class numbers, by the index; no tar is read."""
     for shard in facts["shards"]:
         path = folder / shard["name"]
@@ -95,7 +95,8 @@ def _indexed(folder: Path, facts: dict[str, Any]) -> tuple[Members, Int64[np.nda
     table = np.load(index, allow_pickle=False)
     starts = np.cumsum([0, *(shard["items"] for shard in facts["shards"])], dtype=np.int64)
     paths = tuple(folder / shard["name"] for shard in facts["shards"])
-    return Members(paths, starts, np.ascontiguousarray(table[:, :2])), table[:, 2].astype(np.int64)
+    small = np.min_scalar_type(-len(facts["spec"]["classes"]))  # signed: torch reads it
+    return Members(paths, starts, np.ascontiguousarray(table[:, :2])), table[:, 2].astype(small)
 
 
 def from_tars(paths: Sequence[Path], source: str, labels: object, options: Options) -> Data:
@@ -112,7 +113,9 @@ def from_tars(paths: Sequence[Path], source: str, labels: object, options: Optio
     return Data(store, numbers, picture_spec(channels, size, dtype, classes), source)
 
 
-def scanned(paths: Sequence[Path], source: str) -> tuple[Members, Int64[np.ndarray, " items"] | None, tuple[str, ...]]:
+def scanned(
+    paths: Sequence[Path], source: str
+) -> tuple[Members, Integer[np.ndarray, " items"] | None, tuple[str, ...]]:
     """The items of tars, their class numbers and the classes, by all headers.
 
     Raises :class:`DataError` where some items have a label and others have none.
@@ -130,7 +133,7 @@ def scanned(paths: Sequence[Path], source: str) -> tuple[Members, Int64[np.ndarr
         )
     numeric = all(text.isdecimal() for text in codes)
     numbers, classes = class_numbers([int(text) for text in codes] if numeric else list(codes), len(codes), ())
-    return members, numbers[labels], classes
+    return members, numbers.astype(np.min_scalar_type(-len(classes)))[labels], classes
 
 
 def _settled(members: Members, source: str, size: tuple[int, int] | None) -> tuple[int, tuple[int, int], np.dtype]:

@@ -28,10 +28,9 @@ def r3(
 ) -> "Plan":
     """Relativistic pairing loss with R1 and R2, the default. Huang et al. 2024, arXiv:2501.05441
 
-    What is left at None is chosen from the data, the device and the time that is given. ``residual`` networks are the
-    paper's (no normalisation, ConvNeXt-like blocks), for hours on a GPU; ``compact`` ones, whose generator is batch
-    normalised, learn faster in minutes on a processor; ``mlp`` is for tiny pictures and for vectors, which are judged
-    under noise of many strengths (:mod:`ganlib.tasks.noisy`).
+    What is left at None is chosen from data, device and time. ``residual`` networks are the paper's (no normalisation,
+    ConvNeXt-like blocks), for hours on a GPU; ``compact`` ones, their generator batch normalised, learn faster in minutes
+    on a processor; ``mlp`` is for tiny pictures and for vectors, judged under noise (:mod:`ganlib.tasks.noisy`).
 
     γ, the weight of the penalties, is `gamma` · numbers of an item / 3072: the squared gradient of a function of the
     picture as a whole falls as the number of its pixels rises: one `gamma` serves every size (of vectors it is γ).
@@ -57,14 +56,16 @@ def r3(
     chosen = _defaults(setting, family)
     rate = _or(learning_rate, chosen.learning_rate)
     generator_rate = _or(generator_learning_rate, rate * chosen.generator_rate_share)
-    both_widths = _widths(width, discriminator_width, chosen)
+    widths = _widths(width, discriminator_width, chosen)
     weight = _or(gamma, chosen.gamma) * _size_factor(setting)
     every = _or(penalty_every_steps, chosen.penalty_every_steps)
     penalties = {"r1": R1(penalty_sigma), "r2": R2(penalty_sigma)}
-    weighted = {name: WeightedPenalty(item, constant(weight), every) for name, item in penalties.items()}
     return Plan(
-        _task(setting, family, both_widths, _or(latent, chosen.latent)),
-        Objective(RelativisticPairing(), weighted),
+        _task(setting, family, widths, _or(latent, chosen.latent)),
+        Objective(
+            RelativisticPairing(),
+            {name: WeightedPenalty(item, constant(weight), every) for name, item in penalties.items()},
+        ),
         generator=_adam(generator_rate),
         discriminator=_adam(rate),
         batch_items=_or(batch_items, min(chosen.batch_items, max(2, setting.num_items))),
@@ -72,7 +73,7 @@ def r3(
         items=chosen.items,
         mixed_precision=family != "mlp",
         joint_verdicts=True,
-        notes={"network": family, "width": both_widths[0], "gamma": weight},
+        notes={"network": family, "width": widths[0], "gamma": weight},
     )
 
 
@@ -98,7 +99,7 @@ class Defaults:
 MLP = Defaults(256, 64, 2e-3, 24.0, 8, 10_000, 2_000_000)
 VECTORS = Defaults(64, 512, 3e-3, 0.01, 4, 40_000, 5_000_000, latent=28, generator_rate_share=0.5)
 RESIDUAL = Defaults(256, 256, 2e-4, 0.1, 1, 500_000, 20_000_000)
-GREY = Defaults(24, 32, 4e-3, 1.0, 8, 10_000, 1_000_000, discriminator_width=32)
+GREY = Defaults(24, 32, 4e-3, 2.0, 8, 10_000, 1_000_000, generator_rate_share=0.5, discriminator_width=32)
 # In colour, at one rate for both, the generator outruns the discriminator, which then falls silent.
 COLOUR = Defaults(32, 32, 2e-3, 0.1, 8, 10_000, 1_000_000, generator_rate_share=0.25)
 # A GPU has room for wider networks and larger batches; not searched yet.
