@@ -191,6 +191,21 @@ print(*(name for name in ("torch", "numpy", "matplotlib", "jsonargparse") if nam
     assert found.stdout.split() == [], f"imported: {found.stdout}"
 
 
+def test_a_long_training_on_grey_pictures_takes_lower_rates():
+    grey = Spec("image", (1, 28, 28))
+
+    def rate(spec: Spec, items: int | None = None, seconds: float | None = None, **options: Any) -> float:
+        plan = tiny("r3", network="compact", **options).plan(Setting(spec, 50, "cpu", seconds, items))
+        return plan.discriminator.learning_rate(0, 1)
+
+    assert rate(grey, items=40_000) == rate(grey, items=80_000) == rate(grey, seconds=60)
+    assert rate(grey, items=320_000) == pytest.approx(rate(grey, items=80_000) / 2)
+    assert rate(grey, seconds=1600) == pytest.approx(rate(grey, seconds=400) / 2)
+    assert rate(grey) < rate(grey, items=320_000), "without a budget the recipe's own items count"
+    assert rate(grey, items=320_000, learning_rate=0.01) == 0.01
+    assert rate(SPECS["3x32x32"], items=40_000) == rate(SPECS["3x32x32"], items=10_000_000)
+
+
 def test_the_generator_learns_slower_on_colour_slower_still_unless_told_otherwise():
     def rates(kind: str, **options: Any) -> tuple[float, float]:
         plan = tiny("r3", network="compact", **options).plan(Setting(SPECS[kind], 50, "cpu"))

@@ -52,7 +52,7 @@ def r3(
 
     family = _network_for(setting) if network == "auto" else network
     chosen = _defaults(setting, family)
-    rate = _or(learning_rate, chosen.learning_rate)
+    rate = _or(learning_rate, chosen.learning_rate * _share_of_rate(setting, chosen))
     generator_rate = _or(generator_learning_rate, rate * chosen.generator_rate_share)
     widths = _widths(width, discriminator_width, chosen)
     weight = _or(gamma, chosen.gamma) * _size_factor(setting)
@@ -88,12 +88,16 @@ class Defaults:
     latent: int = 64
     generator_rate_share: float = 1.0  # the generator's learning rate over the discriminator's
     discriminator_width: int | None = None  # where it is not the generator's
+    full_rate_items: float = math.inf  # for a longer training the rates fall, by the root of how much longer it is
 
 
+PIXELS_PER_SECOND = 550_000  # that one processor trains compact networks on, roughly
 MLP = Defaults(256, 64, 2e-3, 24.0, 8, 10_000, 2_000_000)
 VECTORS = Defaults(64, 512, 3e-3, 0.01, 4, 40_000, 5_000_000, latent=28, generator_rate_share=0.5)
 RESIDUAL = Defaults(256, 256, 2e-4, 0.1, 1, 500_000, 20_000_000)
-GREY = Defaults(24, 32, 4e-3, 2.0, 8, 10_000, 1_000_000, generator_rate_share=0.5, discriminator_width=32)
+GREY = Defaults(
+    24, 32, 4e-3, 2.0, 8, 10_000, 1_000_000, generator_rate_share=0.5, discriminator_width=32, full_rate_items=80_000
+)
 # In colour, at one rate for both, the generator outruns the discriminator, which then falls silent.
 COLOUR = Defaults(32, 32, 2e-3, 0.1, 8, 10_000, 1_000_000, generator_rate_share=0.25)
 # A GPU has room for wider networks and larger batches; not searched yet.
@@ -108,6 +112,14 @@ def _defaults(setting: Setting, family: str) -> Defaults:
         return RESIDUAL if family == "residual" else MLP
     grey, gpu = setting.spec.shape[0] < 3, setting.device == "cuda"
     return (GREY_ON_GPU if gpu else GREY) if grey else (COLOUR_ON_GPU if gpu else COLOUR)
+
+
+def _share_of_rate(setting: Setting, chosen: Defaults) -> float:
+    """High rates learn most in two minutes, but in a long training they leave the discriminator silent half-way."""
+    items = setting.budget_items or chosen.items
+    if setting.budget_seconds is not None:
+        items = setting.budget_seconds * PIXELS_PER_SECOND / math.prod(setting.spec.shape)
+    return min(1.0, math.sqrt(chosen.full_rate_items / items))
 
 
 def _objective(gamma: float, every_steps: int, sigma: float | None) -> "Objective":
