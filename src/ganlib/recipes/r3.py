@@ -92,12 +92,13 @@ class Defaults:
 
 
 PIXELS_PER_SECOND = 550_000  # that one processor trains compact networks on, roughly
+BRIEF_ITEMS = 150_000
 MLP = Defaults(256, 64, 2e-3, 24.0, 8, 10_000, 2_000_000)
 VECTORS = Defaults(64, 512, 3e-3, 0.01, 4, 40_000, 5_000_000, latent=28, generator_rate_share=0.5)
 RESIDUAL = Defaults(256, 256, 2e-4, 0.1, 1, 500_000, 20_000_000)
-GREY = Defaults(
-    24, 32, 4e-3, 2.0, 8, 10_000, 1_000_000, generator_rate_share=0.5, discriminator_width=32, full_rate_items=80_000
-)
+# The rates of a brief training would leave the discriminator of a longer one silent half-way.
+GREY_BRIEF = Defaults(24, 32, 4e-3, 2.0, 8, 10_000, 1_000_000, generator_rate_share=0.5, discriminator_width=32)
+GREY = Defaults(32, 32, 2e-3, 2.0, 8, 10_000, 1_000_000, full_rate_items=450_000)
 # In colour, at one rate for both, the generator outruns the discriminator, which then falls silent.
 COLOUR = Defaults(32, 32, 2e-3, 0.1, 8, 10_000, 1_000_000, generator_rate_share=0.25)
 # A GPU has room for wider networks and larger batches; not searched yet.
@@ -110,15 +111,24 @@ def _defaults(setting: Setting, family: str) -> Defaults:
         return VECTORS
     if family != "compact":
         return RESIDUAL if family == "residual" else MLP
-    grey, gpu = setting.spec.shape[0] < 3, setting.device == "cuda"
-    return (GREY_ON_GPU if gpu else GREY) if grey else (COLOUR_ON_GPU if gpu else COLOUR)
+    if setting.spec.shape[0] >= 3:
+        return COLOUR_ON_GPU if setting.device == "cuda" else COLOUR
+    if setting.device == "cuda":
+        return GREY_ON_GPU
+    return GREY_BRIEF if _items_to_come(setting) <= BRIEF_ITEMS else GREY
+
+
+def _items_to_come(setting: Setting) -> float:
+    """How many items the budget is good for; endless where there is none."""
+    if setting.budget_seconds is not None:
+        return setting.budget_seconds * PIXELS_PER_SECOND / math.prod(setting.spec.shape)
+    return setting.budget_items or math.inf
 
 
 def _share_of_rate(setting: Setting, chosen: Defaults) -> float:
-    """High rates learn most in two minutes, but in a long training they leave the discriminator silent half-way."""
-    items = setting.budget_items or chosen.items
-    if setting.budget_seconds is not None:
-        items = setting.budget_seconds * PIXELS_PER_SECOND / math.prod(setting.spec.shape)
+    """What a long training takes of the learning rates."""
+    to_come = _items_to_come(setting)
+    items = to_come if math.isfinite(to_come) else chosen.items
     return min(1.0, math.sqrt(chosen.full_rate_items / items))
 
 
