@@ -181,7 +181,7 @@ def load_of(network: str, side: int) -> Load:
     state = training.state
     norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in state.generator.modules())
     sizes = (4 * num_parameters(each) for each in (state.generator, state.discriminator))
-    return Load(counted, launches.count / 8, *sizes, messages=2 * norms, batch_items=batch_items)
+    return Load(counted, launches.count / 8, *sizes, messages=2 * norms + 2, batch_items=batch_items)
 
 
 def turn_seconds(compute: float, num_bytes: int, link: Link) -> float:

@@ -99,6 +99,7 @@ def test_processes_tell_each_other(found: dict[str, Any]):
             }
         )
         assert told["dealt"] == list(range(11))
+        assert told["few"] == [[1, 1, 1]], "one chunk for two processes"
 
 
 def test_fit_says_the_same_in_all_processes(found: dict[str, Any]):

@@ -74,7 +74,8 @@ def fit(
         progress="json" if json else "none" if quiet else "auto",
         checkpoint_seconds=checkpoint_seconds,
     )
-    leave()
+    if leave() > 0:
+        return {}  # the run folder is the first process's
     return show(out, None, None)
 
 

@@ -16,6 +16,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from ganlib.errors import LostError, UsageError
 from ganlib.progress import say
 
+_STOPPING = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
 RESTARTS = 3
 LASTING_SECONDS = 600.0
 """Processes that ran so long before one was killed do not count among the restarts."""
@@ -41,8 +42,11 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
     A process that is killed ends the others; all begin again from the last checkpoint, up to `RESTARTS` times.
     """
     logging.disable(logging.CRITICAL)  # the processes speak for themselves
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")  # for the checkpoint of a training that is stopped
+    # What is ignored stays so: SIGHUP under nohup, which the launcher would take up again.
+    there = [signal.Signals[name] for name in _STOPPING if name in signal.Signals.__members__]
+    heeded = [each.name for each in there if signal.getsignal(each) is not signal.SIG_IGN]
     restarts = 0
     while True:
         began = time.monotonic()
@@ -54,6 +58,7 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
             rdzv_backend="c10d",
             rdzv_endpoint="127.0.0.1:0",
             local_addr="127.0.0.1",
+            signals_to_handle=",".join(heeded),
             max_restarts=0,  # its own would begin again after any error, a wrong path too
         )
         try:

@@ -90,6 +90,8 @@ def prepare(request: Request) -> Prepared:
     shares = label_shares(data) if conditional else ()
     seed = opened.facts["seed"] if opened is not None else request.seed or 0
     train, held_out = split(data, request.validation, seed, request.size)
+    if held_out is not None:
+        _check_same(held_out, runtime.team)
     if opened is not None and request.conditional is not None and request.conditional != opened.setting.conditional:
         kind = "with" if opened.setting.conditional else "without"
         raise RunError(f"the run was begun {kind} its labels; leave conditional as it was, or choose another --out")

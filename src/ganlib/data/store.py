@@ -37,8 +37,12 @@ def free_memory_bytes() -> int:
 
 
 def memory_limit(memory_bytes: int | None) -> int:
-    """The most that items may take in memory: what was asked for, else half of what is free."""
-    return free_memory_bytes() // 2 if memory_bytes is None else memory_bytes
+    """The most that items may take in memory: what was asked for, else half of what is free.
+
+    Processes that train together on this machine read the same items each, and share that half.
+    """
+    num_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return free_memory_bytes() // 2 // num_processes if memory_bytes is None else memory_bytes
 
 
 def room(shape: tuple[int, ...], dtype: np.dtype, cache: Path | None, memory_bytes: int | None) -> np.ndarray:

@@ -33,8 +33,11 @@ class JoinedBatchNorm(nn.Module):
         self.train(norm.training)
 
     def forward(self, x: Float[Tensor, "batch channels *rest"]) -> Float[Tensor, "batch channels *rest"]:
-        if not self.training and self.running_mean is not None:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        if not self.training:  # alone, as the first process looks at the discriminator
+            measured = self.running_mean is None
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, training=measured, eps=self.eps
+            )
         with torch.no_grad():
             mean, variance = _statistics(x, self.team)
             self._remember(mean, variance, self.team.size * x.numel() // x.shape[1])
@@ -88,9 +91,10 @@ class _Normalise(torch.autograd.Function):
         (g,), (x, weight, bias, mean, variance) = gradients, ctx.saved_tensors
         unused = (None,) * 4
         if torch.is_grad_enabled():  # the gradient is to be differentiated again: take that of the plain formula
-            inputs = [each for each in (x, weight, bias) if each is not None]
+            wanted = ctx.needs_input_grad[:3]
+            inputs = [each for each, want in zip((x, weight, bias), wanted, strict=True) if want]
             found = iter(torch.autograd.grad(_plain(x, weight, bias, ctx.eps, ctx.team), inputs, g, create_graph=True))
-            return (*(None if each is None else next(found) for each in (x, weight, bias)), *unused)
+            return (*(next(found) if want else None for want in wanted), *unused)
         scale = (variance + ctx.eps).rsqrt()
         affine = torch.ones_like(mean) if weight is None else weight
         # With these statistics taken as given torch has the first part, and both sums, in one pass.

@@ -92,7 +92,8 @@ class Team:
         width = self.largest(rows.shape[-1] if rows.numel() else 0)[0]
         most = -(-num_rows // (chunk_rows * self.size)) * chunk_rows
         padded = torch.zeros(most, int(width), dtype=torch.float64)
-        padded[: len(rows)] = rows.double()
+        if len(rows):  # a process with no chunk does not know the width
+            padded[: len(rows)] = rows.double()
         parts = [part.split(chunk_rows) for part in self._all_gathered(padded)]
         return torch.cat([chunk for row in zip(*parts, strict=True) for chunk in row])[:num_rows]
 
@@ -168,10 +169,13 @@ def join(device: str) -> Team:
     return Team(dist.get_rank(), dist.get_world_size())
 
 
-def leave() -> None:
-    """End the process group, where there is one; NCCL warns of a process that ends without."""
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
+def leave() -> int:
+    """End the process group, where there is one; returns the rank that this process had. NCCL warns without."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0
+    rank = dist.get_rank()
+    dist.destroy_process_group()
+    return rank
 
 
 @contextlib.contextmanager
@@ -182,8 +186,10 @@ def lost_ones(team: Team) -> Iterator[None]:
     except RuntimeError as error:
         if team.alone or isinstance(error, GanlibError) or not _of_the_network(error):
             raise
+        cause = str(error).strip().partition("\n")[0]
         raise LostError(
-            "another process of this training has ended; run the same command again to go on from the last checkpoint"
+            f"another process of this training has ended or cannot be reached ({cause}); unless that is the cause, run "
+            "the same command again: it goes on from the last checkpoint of its run folder"
         ) from error
 
 
