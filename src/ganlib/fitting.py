@@ -82,7 +82,7 @@ def _stretch(session: Session) -> Generator[Progress, None, bool]:
         if due:
             score, looked = look(session), report.items_seen
             # A signal is no end of the training: taken up again, it would go back only at the next look.
-            ended = (ending or over(session)) and session.stopped is None or report.items_seen >= state.total_items
+            ended = ((ending or over(session)) and session.stopped is None) or report.items_seen >= state.total_items
             notices, again = watch(session, may_go_back=not ended)
             if again:
                 yield _progress(session, terms, score, notices)
