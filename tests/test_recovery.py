@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganlib import GAN, saving
+from ganlib import GAN, fitting, saving
 from ganlib.core import Batch, Draws, Health, Plan, Spec
 from ganlib.errors import DivergedError
+from ganlib.metrics.health import Finding
 from ganlib.recipe import Recipe, Setting
 from ganlib.recipes import r3 as module
 from ganlib.recipes.r3 import r3
@@ -204,6 +205,26 @@ def test_a_run_that_is_stopped_around_rollbacks_ends_in_the_bits_of_one_that_is_
     crashes += [5, 13, 14, 22, 37]
     stopped = lives(tmp_path / "stopped")
     assert [name for name in whole if whole[name] != stopped[name]] == []
+
+
+def test_a_signal_during_the_look_that_goes_back_does_not_lose_the_rollback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    looks = [0]
+
+    def planted(signs: object) -> list[Finding]:
+        looks[0] += 1
+        if looks[0] != 3:
+            return []
+        signal.raise_signal(signal.SIGTERM)
+        return [Finding("collapse", "spread", 12 * STEP, 0.1, 0.5, "planted", "nothing")]
+
+    monkeypatch.setattr(fitting, "findings", planted)
+    recipe = r3(network="mlp", width=4, latent=8, batch_items=STEP)
+    with pytest.raises(SystemExit):
+        GAN(recipe, seed=SEED).fit("digits", items=100 * STEP, run=tmp_path / "run", progress="none")
+    assert looks[0] == 3, "the training ended at the look with the signal"
+    assert [event["event"] for event in Run.read(tmp_path / "run").events()] == ["rollback"]
 
 
 def test_the_factor_lowers_both_rates():
