@@ -16,6 +16,7 @@ from ganlib.metrics.health import Finding
 from ganlib.recipe import Recipe, Setting
 from ganlib.recipes import r3 as module
 from ganlib.recipes.r3 import r3
+from ganlib.session import Session
 from ganlib.tasks.generate import Generate
 from ganlib.training import checkpoint
 from ganlib.training.run import Run
@@ -210,15 +211,18 @@ def test_a_run_that_is_stopped_around_rollbacks_ends_in_the_bits_of_one_that_is_
 def test_a_signal_during_the_look_that_goes_back_does_not_lose_the_rollback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    looks = [0]
+    looks, look = [0], fitting.look
+
+    def looking(session: Session) -> float | None:
+        looks[0] += 1
+        if looks[0] == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return look(session)
 
     def planted(signs: object) -> list[Finding]:
-        looks[0] += 1
-        if looks[0] != 3:
-            return []
-        signal.raise_signal(signal.SIGTERM)
-        return [Finding("collapse", "spread", 12 * STEP, 0.1, 0.5, "planted", "nothing")]
+        return [Finding("collapse", "spread", 12 * STEP, 0.1, 0.5, "planted", "nothing")] if looks[0] == 3 else []
 
+    monkeypatch.setattr(fitting, "look", looking)
     monkeypatch.setattr(fitting, "findings", planted)
     recipe = r3(network="mlp", width=4, latent=8, batch_items=STEP)
     with pytest.raises(SystemExit):
