@@ -212,6 +212,6 @@ def test_on_colour_the_generator_learns_slower_unless_told_otherwise():
         return plan.generator.learning_rate(0, 1), plan.discriminator.learning_rate(0, 1)
 
     grey, colour = rates("1x8x8"), rates("3x32x32")
-    assert grey[0] == grey[1] and colour[0] == colour[1] / 4
+    assert grey[0] == grey[1] / 2 and colour[0] == colour[1] / 4
     assert rates("3x32x32", generator_learning_rate=0.001) == (0.001, colour[1])
     assert rates("3x32x32", learning_rate=0.004) == (0.001, 0.004)

@@ -98,7 +98,7 @@ VECTORS = Defaults(64, 512, 3e-3, 0.01, 4, 40_000, 5_000_000, latent=28, generat
 RESIDUAL = Defaults(256, 256, 2e-4, 0.1, 1, 500_000, 20_000_000)
 # The rates of a brief training would leave the discriminator of a longer one silent half-way.
 GREY_BRIEF = Defaults(24, 32, 4e-3, 2.0, 8, 10_000, 1_000_000, generator_rate_share=0.5, discriminator_width=32)
-GREY = Defaults(32, 32, 2e-3, 2.0, 8, 10_000, 1_000_000, full_rate_items=450_000)
+GREY = Defaults(32, 32, 1e-3, 2.0, 8, 10_000, 1_000_000, generator_rate_share=0.5, full_rate_items=450_000)
 # In colour, at one rate for both, the generator outruns the discriminator, which then falls silent.
 COLOUR = Defaults(32, 32, 2e-3, 0.1, 8, 10_000, 1_000_000, generator_rate_share=0.25)
 # A GPU has room for wider networks and larger batches; not searched yet.
