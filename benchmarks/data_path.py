@@ -21,7 +21,7 @@ import torch
 from cases import CASES, Case, Training, begin, random_data, waited
 from common import make_parser, report
 from ganlib.data import Data, prepare
-from ganlib.training.runtime import Runtime, choose_device
+from ganlib.training.runtime import Runtime, choose_device, choose_precision
 from ganlib.training.step import step
 
 WARM_STEPS = 2
@@ -83,7 +83,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    runtime = Runtime(choose_device(args.device))
+    device = choose_device(args.device)
+    runtime = Runtime(device, choose_precision("auto", device))
     cases = {name: compare(case, args.steps, runtime) for name, case in CASES.items()}
     result = {
         "share": max(case["memory"]["share"] for case in cases.values()),

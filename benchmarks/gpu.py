@@ -110,9 +110,10 @@ def our_step(training: Training) -> Step:
 def plain_step(training: Training) -> Step:
     """The plain loop on the batches of a training of the same case."""
     loop, device = PlainR3(training.plan, training.runtime.device), training.runtime.device
+    batches = training.batches  # alone: a closure over the training would keep our networks in the card's memory
 
     def step() -> None:
-        batch = {name: tensor.to(device) for name, tensor in next(training.batches).items()}
+        batch = {name: tensor.to(device) for name, tensor in next(batches).items()}
         loop.step(batch["real"], batch.get("label"))
 
     return step

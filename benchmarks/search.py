@@ -8,7 +8,8 @@ thread, with the labels, for so many CPU-seconds of that process, its schedules 
 fits them to wall time; reading the data and starting up are not counted, looks and checkpoints are not made. Then 5,000
 samples with drawn labels of the averaged generator, its batch statistics measured anew, are compared with as many test
 items: Fréchet distance on the features of a small classifier that the script trains on the real training items first
-(its accuracy is told). It is not the judge of benchmarks/quality.py, which no search here looks at.
+(its accuracy is told). It is not the judge of benchmarks/quality.py, which no search here looks at; the test items are
+the same, so that the cleanest examination is that on a data set which was not searched on.
 
 At each rung the best third goes on, from the start, with the next number of seconds. What counts is the geometric mean
 of the distances over the data sets and `--seeds` seeds. `--out` keeps a line of JSON for each finished training
@@ -156,6 +157,8 @@ def measure(folder: Path, data: str, options: dict[str, Any], seconds: float, se
             return record["frechet"]
     command = [sys.executable, __file__, "--one", json.dumps(options), "--data", data, "--out", str(folder)]
     done = subprocess.run([*command, "--seconds", str(seconds), "--seed", str(seed)], stdout=subprocess.PIPE, text=True)
+    if done.returncode < 0:
+        sys.exit(f"the training was ended by signal {-done.returncode}; run the search again to go on")
     found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"frechet": math.inf, "items": 0}
     with log.open("a") as file:
         file.write(json.dumps(key | found) + "\n")

@@ -286,3 +286,13 @@ def test_a_folder_of_pictures_with_a_tar_beside_them_is_one_of_pictures(tmp_path
         (tmp_path / name).write_bytes(content)
     data: Data = load(tmp_path)
     assert not data.on_disk and len(data) == 4
+
+
+def test_of_two_labels_of_an_item_one_makes_its_class(tmp_path: Path) -> None:
+    members = {}
+    for number in range(4):
+        members[f"{number}.json"] = json.dumps({"label": f"name {number % 2}"}).encode()
+        members[f"{number}.cls"] = str(number % 2).encode()
+        members[f"{number}.png"] = encoded(noise(number, 6, 6))
+    data = load(tar_of(tmp_path / "a.tar", members))
+    assert data.spec.classes == ("0", "1") and data.labels is not None and data.labels.tolist() == [0, 1, 0, 1]

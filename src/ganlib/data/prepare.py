@@ -1,6 +1,7 @@
 """Make shards: tars of pictures that are cut, resized and checked once, for data larger than memory."""
 
 import concurrent.futures
+import contextlib
 import hashlib
 import io
 import itertools
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from ganlib.core import Spec
@@ -24,10 +26,11 @@ from ganlib.data.shards import num_threads
 from ganlib.data.sources import Listed, Source, opened
 from ganlib.data.store import Options
 from ganlib.data.tars import joined, scan, write_tar
-from ganlib.errors import DataError, UsageError
+from ganlib.errors import BusyError, DataError, UsageError
 from ganlib.files import digest, explained, read_json, write_bytes, write_json
 
 SHARD_ITEMS = 10_000
+LOCK = ".preparing.lock"
 _AT_ONCE = 64  # items that wait to be written: encoded photographs take megabytes
 
 
@@ -89,12 +92,13 @@ def write_shards(
     problems: list[tuple[str, str]] = []  # folders that cannot be listed
     records: list[dict[str, Any]] = []
     pictures = Pictures()
-    with opened(source, options, problems) as given:
+    with opened(source, options, problems) as given, _alone(folder):
+        _check_free(folder)  # again: another may have filled it while this one waited to read
         request = {"source": given.name, "mark": given.mark, "size": options.size, "split": split}
         write_json(folder / sharded.PROGRESS, request)
         first = 0
         while chunk := list(itertools.islice(given.items, shard_items)):
-            asked = json.dumps([request, first, [(name, label) for name, _, label in chunk]])
+            asked = json.dumps([request, first, [(name, label, _stamp(place)) for name, place, label in chunk]])
             key = hashlib.sha256(asked.encode()).hexdigest()
             record = _kept(folder, len(records), key)
             if record is None:
@@ -104,7 +108,27 @@ def write_shards(
             records.append(record)
             first += len(chunk)
             yield first
-    _finish(folder, given, records, pictures, problems)
+        _finish(folder, given, records, pictures, problems)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second writer out. Raises :class:`BusyError`; the lock ends with the process, however that ends."""
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise BusyError(
+                f"{folder} is being prepared by another process; wait for it, or choose another --out"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):
+            (folder / LOCK).unlink()
 
 
 def _check_free(folder: Path) -> None:
@@ -112,14 +136,26 @@ def _check_free(folder: Path) -> None:
     if (folder / sharded.FACTS).exists():
         raise UsageError(f"{folder} holds shards already; choose another --out, or delete it first")
     with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / sharded.PROGRESS).is_file() and any(folder.iterdir()):
+        held = [path.name for path in folder.iterdir()] if folder.exists() else []
+        foreign = [name for name in held if name != LOCK and not name.startswith(".tmp-")]
+        if foreign and sharded.PROGRESS not in held:
             raise UsageError(f"{folder} is not empty and holds no shards; choose another --out")
 
 
 def _progress(number: int) -> str:
     """The name of what is known of a shard until all are made."""
     return f"shard-{number:06d}.json"
+
+
+def _stamp(place: Path | int) -> tuple[int, int] | None:
+    """What changes when a picture is replaced under its name: bytes and time; None of what is no file of its own."""
+    if not isinstance(place, Path):
+        return None
+    try:
+        found = place.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _kept(folder: Path, number: int, key: str) -> dict[str, Any] | None:
@@ -129,7 +165,9 @@ def _kept(folder: Path, number: int, key: str) -> dict[str, Any] | None:
         return None
     record = read_json(path)
     shard = folder / record["name"]
-    return record if record["key"] == key and shard.is_file() and shard.stat().st_size == record["bytes"] else None
+    whole = shard.is_file() and shard.stat().st_size == record["bytes"]
+    # What could not be read may be readable now: a disk of the network was away, or a file was mended.
+    return record if whole and record["key"] == key and not record["unreadable"] else None
 
 
 def _known(record: dict[str, Any]) -> Pictures:

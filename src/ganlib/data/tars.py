@@ -99,13 +99,19 @@ def scan(path: Path, labels: dict[str, int]) -> Int64[np.ndarray, "items 3"]:
     are passed over. Raises :class:`DamagedError` for a tar that is cut off or no tar, and :class:`DataError` for an
     item of two pictures or a label that cannot be read.
     """
-    rows, key, item, label = array.array("q"), None, None, -1
+    rows, key, item, text = array.array("q"), None, None, None
+
+    def end_item() -> None:
+        """One label an item, of those beside its picture. One beside none still tells that there are labels."""
+        label = -1 if text is None else labels.setdefault(text, len(labels))
+        rows.extend((*item, label) if item is not None else ())
+
     for member, content in _members(path):
         folder, _, base = member.name.rpartition("/")
         own = f"{folder}/{base.partition('.')[0]}"
         if own != key:
-            rows.extend((*item, label) if item is not None else ())
-            key, item, label = own, None, -1
+            end_item()
+            key, item, text = own, None, None
         suffix = PurePosixPath(base).suffix.lower()
         if suffix in SUFFIXES or suffix == ".npy":
             if item is not None:
@@ -114,9 +120,9 @@ def scan(path: Path, labels: dict[str, int]) -> Int64[np.ndarray, "items 3"]:
                     "one each can be learned from: leave the others out of the tar"
                 )
             item = (member.offset_data // BLOCK_BYTES, member.size)
-        elif suffix in LABELS and (text := _label(suffix, content(), path, member.name)) is not None:
-            label = labels.setdefault(text, len(labels))
-    rows.extend((*item, label) if item is not None else ())
+        elif suffix in LABELS and (found := _label(suffix, content(), path, member.name)) is not None:
+            text = found if suffix == ".cls" or text is None else text  # of both, .cls is the plainer word
+    end_item()
     return np.array(rows, np.int64).reshape(-1, 3)
 
 

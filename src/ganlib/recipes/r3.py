@@ -54,7 +54,7 @@ def r3(
     chosen = _defaults(setting, family)
     rate = _or(learning_rate, chosen.learning_rate * _share_of_rate(setting, chosen))
     generator_rate = _or(generator_learning_rate, rate * chosen.generator_rate_share)
-    widths = _widths(width, discriminator_width, chosen)
+    widths = _widths(width, discriminator_width, chosen, family)
     weight = _or(gamma, chosen.gamma) * _size_factor(setting)
     every = _or(penalty_every_steps, chosen.penalty_every_steps)
     return Plan(
@@ -102,7 +102,7 @@ GREY = Defaults(32, 32, 1e-3, 2.0, 8, 10_000, 1_000_000, generator_rate_share=0.
 # In colour, at one rate for both, the generator outruns the discriminator, which then falls silent.
 COLOUR = Defaults(32, 32, 2e-3, 0.1, 8, 10_000, 1_000_000, generator_rate_share=0.25)
 # A GPU has room for wider networks and larger batches; not searched yet.
-GREY_ON_GPU = Defaults(64, 128, 2e-3, 2.0, 8, 20_000, 10_000_000)
+GREY_ON_GPU = Defaults(64, 128, 2e-3, 2.0, 8, 20_000, 10_000_000, discriminator_width=48)
 COLOUR_ON_GPU = Defaults(64, 128, 2e-3, 0.1, 8, 20_000, 10_000_000, generator_rate_share=0.25)
 
 
@@ -142,7 +142,12 @@ def _objective(gamma: float, every_steps: int, sigma: float | None) -> "Objectiv
     return Objective(RelativisticPairing(), weighted)
 
 
-def _widths(width: int | None, discriminator_width: int | None, chosen: Defaults) -> tuple[int, int]:
+def _widths(width: int | None, discriminator_width: int | None, chosen: Defaults, family: str) -> tuple[int, int]:
+    """Of the generator and the discriminator."""
+    if discriminator_width is not None and family != "compact":
+        from ganlib.errors import UsageError
+
+        raise UsageError(f"discriminator_width is an option of compact networks, not of {family} ones; leave it out")
     own = _or(width, chosen.width)
     return own, _or(discriminator_width, round(own * (chosen.discriminator_width or chosen.width) / chosen.width))
 
