@@ -100,6 +100,7 @@ def create(plan: Plan, runtime: Runtime, seed: int, total_items: int) -> State:
     discriminator = runtime.place(discriminator) if discriminator is not None else None
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     shared_generator = runtime.team.wrap(join_statistics(generator, runtime.team))
+    call_generator = runtime.compile(shared_generator)
     shared_discriminator, call_discriminator, call_frozen = None, None, None
     if discriminator is not None:
         shared_discriminator = runtime.team.wrap(join_statistics(discriminator, runtime.team))
@@ -116,7 +117,7 @@ def create(plan: Plan, runtime: Runtime, seed: int, total_items: int) -> State:
         total_items=total_items,
         shared_generator=shared_generator,
         shared_discriminator=shared_discriminator,
-        call_generator=runtime.compile(shared_generator),
+        call_generator=call_generator,
         call_discriminator=call_discriminator,
         call_frozen=call_frozen,
     )
