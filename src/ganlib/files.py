@@ -9,7 +9,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ganlib.errors import DamagedError, GanlibError, WriteError
 
@@ -75,11 +75,24 @@ def write_bytes(path: Path, content: bytes) -> None:
     path = Path(path)
     if path.exists() and not path.is_file():
         raise WriteError(f"cannot write {path}: it is there and no ordinary file; give another name")
-    with explained(path, len(content)):
+    with replacing(path, len(content)) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, needed_bytes: int | None = None) -> Iterator[IO[bytes]]:
+    """A file to write what shall be at `path`: once it is whole and durable it takes that name, else it goes.
+
+    Raises :class:`WriteError` with the cause and the remedy.
+    """
+    with explained(path, needed_bytes):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
         try:
-            write_new(temporary, content)
+            with open(temporary, "xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):

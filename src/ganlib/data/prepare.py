@@ -74,7 +74,8 @@ def prepare(
     Folders, zips and tars of pictures are read picture by picture, so that they may be larger than memory. An item
     becomes a PNG of its pixels (.npy where no PNG holds them) and its class number, in the order of the source. Run
     again after an interruption, shards that are whole are kept. Raises :class:`UsageError` for a folder that holds
-    other things, :class:`WriteError` where the disk is full, and what :func:`load` raises.
+    other things, :class:`BusyError` for one that another process fills, :class:`WriteError` where the disk is full,
+    and what :func:`load` raises.
     """
     for _ in write_shards(source, out, size=size, split=split, shard_items=shard_items):
         pass
@@ -93,7 +94,7 @@ def write_shards(
     records: list[dict[str, Any]] = []
     pictures = Pictures()
     with opened(source, options, problems) as given, _alone(folder):
-        _check_free(folder)  # again: another may have filled it while this one waited to read
+        _check_free(folder)  # again: another may have filled it meanwhile
         request = {"source": given.name, "mark": given.mark, "size": options.size, "split": split}
         write_json(folder / sharded.PROGRESS, request)
         first = 0

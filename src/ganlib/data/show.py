@@ -1,10 +1,8 @@
 """Pictures out: files, folders, grids, animations, archives and plots. All files are whole or absent."""
 
-import contextlib
 import io
 import os
 import re
-import secrets
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from jaxtyping import Float, Int64, Integer, Shaped, UInt8
 from PIL import Image
 
 from ganlib.errors import DataError, UsageError
-from ganlib.files import explained, sync_folder, write_bytes
+from ganlib.files import explained, replacing, sync_folder, write_bytes
 
 _GRID_PIXELS = 512
 _GAP = 2
@@ -131,24 +129,11 @@ def save_npz(
         raise UsageError("pass num_items= with batches: a file of numpy says at its start how many items it holds")
     if labels is not None and len(labels) != total:
         raise DataError(f"{len(labels)} labels for {total} images; there must be one for each")
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
-        try:
-            with open(temporary, "xb") as file:
-                with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                    _write_batches(archive, batches, total)
-                    if labels is not None:
-                        with archive.open(_member("labels.npy"), "w") as member:
-                            np.lib.format.write_array(member, np.ascontiguousarray(labels, np.int64), (1, 0), False)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        sync_folder(path.parent)
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        _write_batches(archive, batches, total)
+        if labels is not None:
+            with archive.open(_member("labels.npy"), "w") as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(labels, np.int64), (1, 0), False)
 
 
 def scatter(

@@ -1,11 +1,8 @@
 """Tar files in the form of WebDataset: the members of one item stand together and share their name up to a dot."""
 
 import array
-import contextlib
 import io
 import json
-import os
-import secrets
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +14,7 @@ from jaxtyping import Int64, UInt32
 
 from ganlib.data.images import SUFFIXES
 from ganlib.errors import DamagedError, DataError, MissingError
-from ganlib.files import explained, sync_folder
+from ganlib.files import replacing
 
 BLOCK_BYTES = 512
 """Everything in a tar begins at a multiple of this."""
@@ -73,23 +70,11 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
 
     Raises :class:`WriteError` with the cause and the remedy.
     """
-    temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
-    with explained(path):
-        try:
-            with open(temporary, "xb") as file:
-                with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-                    for name, content in members:
-                        header = tarfile.TarInfo(name)
-                        header.size = len(content)
-                        tar.addfile(header, io.BytesIO(content))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        sync_folder(path.parent)
+    with replacing(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in members:
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            tar.addfile(header, io.BytesIO(content))
 
 
 def scan(path: Path, labels: dict[str, int]) -> Int64[np.ndarray, "items 3"]:

@@ -31,9 +31,8 @@ def train(state: State, plan: Plan, batches: Iterable[Batch], runtime: Runtime, 
     for batch in batches:
         if state.items_seen >= state.total_items:
             return
-        check_inputs(
-            batch, state.items_seen, runtime.team
-        )  # before they are moved: a look at a GPU's memory waits for the GPU
+        # Before they are moved: a look at a GPU's memory waits for the GPU.
+        check_inputs(batch, state.items_seen, runtime.team)
         terms = step(state, plan, runtime.move(batch), runtime, seed)
         state.mean.add(terms)
         yield Report(state.items_seen, terms, time.monotonic() - start)
