@@ -105,7 +105,8 @@ def test_processes_tell_each_other(found: dict[str, Any]):
 def test_fit_says_the_same_in_all_processes(found: dict[str, Any]):
     for histories in (found["histories"], found["timed"]):
         assert histories[0] == histories[1]
-        assert len(histories[0]) > 1
+        assert histories[0], "a timed run on a busy machine may log at its end only"
+    assert len(found["histories"][0]) > 1
     assert found["ends"]["signal"] == ["SystemExit 143"] * 2
     first, second = found["ends"]["diverged"]
     assert first == second and first.startswith("DivergedError")
