@@ -84,7 +84,9 @@ def prepare(request: Request) -> Prepared:
     if request.conditional and data.labels is None:
         raise DataError(f"{data.source} has no labels to condition on; give labels, or sub-folders by class")
     opened = resume(run, request.asked, data, runtime, request.seed) if request.in_folder or run is not None else None
-    conditional = request.conditional is not False and data.labels is not None
+    recipe = request.asked or recipes.find(recipes.DEFAULT)()
+    wanted = request.conditional is not False and (recipe.labels != "unused" or request.conditional is True)
+    conditional = wanted and data.labels is not None
     if opened is not None:
         conditional = opened.setting.conditional
     shares = label_shares(data) if conditional else ()
@@ -99,7 +101,6 @@ def prepare(request: Request) -> Prepared:
     if opened is None:
         kind = runtime.device.split(":")[0]
         setting = Setting(data.spec, len(train), kind, pace.seconds, pace.items, conditional, request.size)
-        recipe = request.asked or recipes.find(recipes.DEFAULT)()
         opened = begin(recipe, setting, data, shares, runtime, seed, run)
     if run is not None:
         _check_held_out(run, held_out)
@@ -339,7 +340,11 @@ def about(data: Data, opened: Opened, run: Run | None) -> list[str]:
     about_recipe = f"recipe {opened.recipe.name}" + (f" ({choice})" if choice else "")
     told = [f"{len(data):,} {spec.kind}s {size} from {data.source}{classes}; {about_recipe} on {opened.setting.device}"]
     if data.labels is not None and not opened.setting.conditional:
-        told.append("the labels are not used (unconditional)")
+        unused = opened.recipe.labels == "unused"
+        reason = f"recipe {opened.recipe.name} has no use for them" if unused else "unconditional"
+        told.append(f"the labels are not used ({reason})")
+    if (step_items := opened.plan.batch_items * opened.plan.discriminator_steps) > opened.setting.num_items:
+        told.append(f"a step takes {step_items:,} items, more than there are: each is in it several times")
     if data.unreadable:
         name, reason = data.unreadable[0]
         listed = "; all are listed in unreadable.json" if run is not None else ""
