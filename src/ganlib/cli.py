@@ -105,6 +105,9 @@ def _fit_parser(recipe: str) -> ArgumentParser:
         "--minutes", type=float | None, default=None, help="stop after this time; schedules and networks fit it"
     )
     parser.add_argument("--items", type=int | None, default=None, help="stop when so many items have been seen")
+    parser.add_argument(
+        "--cpu-seconds", type=float | None, default=None, help="stop after this time on the processor, of all threads"
+    )
     parser.add_argument("--seed", type=int | None, default=None, help="of weights, order and latents; default 0")
     parser.add_argument(
         "--size", type=str | None, default=None, help="cut and resize pictures: 64, or 64x96 (height x width)"
