@@ -16,6 +16,7 @@ from typing import Any, Literal
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
 
 from ganlib import __version__, recipes
+from ganlib.comparing import compare_parser, run_compare
 from ganlib.errors import GanlibError, WriteError
 
 SILENT_SECONDS = 10.0
@@ -76,6 +77,7 @@ def make_parser(given: Sequence[str]) -> tuple[ArgumentParser, dict[str, Any]]:
             run_evaluate,
             "answer five questions about a run, or about the samples of any program",
         ),
+        "compare": (compare_parser(), run_compare, "train several recipes for the same budget, and judge them alike"),
         "show": (_show_parser(), run_show, "say where a run is, and draw its pictures"),
         "doctor": (_doctor_parser(), run_doctor, "say what is wrong with a run, and what to change"),
         "recipes": (_recipes_parser(), run_recipes, "list the recipes, with what each is and its paper"),
