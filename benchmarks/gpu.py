@@ -44,6 +44,7 @@ from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from cases import Case, Training, begin, random_data, waited
 from common import SHARED, make_parser, note
+from ganlib.core import Penalty
 from ganlib.data import load
 from ganlib.metrics.features import features
 from ganlib.opening import suited
@@ -223,7 +224,7 @@ def preset(bench: Bench, network: str, side: int) -> dict[str, Any]:
     if "ours" in taken:
         told["utilisation"] = round(flops / statistics.median(taken["ours"]) / peak, 4)
     penalties = bench.begin(case, compiled=True).plan.objective.penalties.values()
-    exact = all(item.penalty.double_backward for item in penalties)
+    exact = all(not isinstance(item.penalty, Penalty) or item.penalty.double_backward for item in penalties)
     told["compiled_penalties"] = "exact" if exact else "finite difference"
     if "compiled" in taken and exact:
         told["compiled_utilisation"] = round(flops / statistics.median(taken["compiled"]) / peak, 4)

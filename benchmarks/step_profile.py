@@ -181,7 +181,9 @@ def clocks(training: Training, clock: Clock) -> Iterator[Plan]:
             patch(optimiser, "step", around(optimiser.step, "optimisers"))
             patch(optimiser, "zero_grad", around(optimiser.zero_grad, "optimisers"))
         penalties = {
-            name: replace(item, penalty=Clocked(item.penalty, clock)) for name, item in plan.objective.penalties.items()
+            name: replace(item, penalty=Clocked(item.penalty, clock))
+            for name, item in plan.objective.penalties.items()
+            if isinstance(item.penalty, Penalty)
         }
         yield replace(plan, objective=replace(plan.objective, penalties=penalties))
     for hook in hooks:

@@ -133,7 +133,9 @@ def test_the_discriminators_turn_leaves_the_generator_bit_identical(penalties: d
     state = create(plan, CPU, SEED, 100)
     generator, discriminator = weights_of(state.generator), weights_of(state.discriminator)
     rng = torch.Generator().manual_seed(0)
-    discriminator_turn(state, plan, make_batch(plan), due_penalties(plan, 0), reuse, CPU, Draws(rng))
+    discriminator_turn(
+        state, plan, make_batch(plan), due_penalties(plan.objective.penalties, 0), reuse, CPU, Draws(rng)
+    )
     assert_same(generator, weights_of(state.generator))
     assert changed(discriminator, weights_of(state.discriminator))
     assert all(weight.grad is None for weight in [*state.generator.parameters(), *state.discriminator.parameters()])  # type: ignore[union-attr]
@@ -143,7 +145,7 @@ def test_the_generators_turn_leaves_the_discriminator_bit_identical():
     plan = make_plan()
     state = create(plan, CPU, SEED, 100)
     generator, discriminator = weights_of(state.generator), weights_of(state.discriminator)
-    generator_turn(state, plan, make_batch(plan), None, CPU, Draws(torch.Generator().manual_seed(0)))
+    generator_turn(state, plan, make_batch(plan), None, {}, CPU, Draws(torch.Generator().manual_seed(0)))
     assert_same(discriminator, weights_of(state.discriminator))
     assert changed(generator, weights_of(state.generator))
     assert all(weight.grad is None for weight in [*state.generator.parameters(), *state.discriminator.parameters()])  # type: ignore[union-attr]
@@ -721,7 +723,7 @@ def test_what_is_differentiated_twice_does_not_run_compiled():
         state = create(plan, CPU, SEED, 1000)
         state.call_discriminator = refuse
         rng = torch.Generator().manual_seed(0)
-        turn = (state, plan, make_batch(plan), due_penalties(plan, 0), False, CPU, Draws(rng))
+        turn = (state, plan, make_batch(plan), due_penalties(plan.objective.penalties, 0), False, CPU, Draws(rng))
         if refused:
             with pytest.raises(RuntimeError, match="compiled"):
                 discriminator_turn(*turn)

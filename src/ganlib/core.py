@@ -44,6 +44,7 @@ class Pair:
     real: Tensor
     fake: Tensor
     condition: Condition = None
+    extra: Mapping[str, Tensor] = field(default_factory=dict)  # what the task's own terms need besides
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class Verdict:
 
 Judge = Callable[[Tensor], Verdict]
 """The discriminator with its condition and augmentation filled in: raw data in, verdict out."""
+
+Change = Callable[[Tensor], Tensor]
+"""One draw of an augmentation for the items of a batch; differentiable twice."""
 
 
 @final
@@ -145,6 +149,52 @@ class Penalty(ABC):
         """
 
 
+class GeneratorPenalty(ABC):
+    """A regulariser of the generator, in its own turn; the discriminator is frozen meanwhile."""
+
+    sees_real: ClassVar[bool] = False
+    """True where it looks at the verdict on the real items, which otherwise may be None."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        generator: Callable[..., Tensor],
+        batch: Batch,
+        pair: Pair,
+        real: Verdict | None,
+        fake: Verdict,
+        draws: Draws,
+    ) -> Float[Tensor, ""]:
+        """Its value. `batch` is what the task has drawn, of which `pair` was made. All in float32, uncompiled."""
+
+
+class WeightPenalty(ABC):
+    """A regulariser of the weights of either network, whatever the data."""
+
+    @abstractmethod
+    def __call__(self, network: nn.Module) -> Float[Tensor, ""]:
+        """Its value."""
+
+
+class Augment(ABC):
+    """A random change of the items that the discriminator sees, real and fake alike."""
+
+    @abstractmethod
+    def draw(self, items: Float[Tensor, "batch *item"], probability: Float[Tensor, ""], draws: Draws) -> Change:
+        """The change of a batch of items like these, each of them with that probability.
+
+        It is called on the real items, on the fake ones beside them, and on what a penalty makes of either.
+        """
+
+
+class Grows(ABC):
+    """A network that depends on how far the training is. What :meth:`grow` sets is kept in integer buffers."""
+
+    @abstractmethod
+    def grow(self, items_seen: int, total_items: int) -> None:
+        """Called before each step, on the moving average too."""
+
+
 class Constraint(ABC):
     """A condition on the discriminator's weights, restored after each of its updates."""
 
@@ -190,13 +240,13 @@ class Task(ABC):
 
 @dataclass(frozen=True)
 class WeightedPenalty:
-    """A penalty, its weight, and how often it is applied.
+    """A penalty, its weight, and how often it is applied. One that remembers is a module: its buffers are saved.
 
     Applied in every `every_steps`-th step with `every_steps` times the weight, inside the same update as the other
     terms, its mean is that of applying it always; the optimiser needs no correction since it takes as many steps.
     """
 
-    penalty: Penalty
+    penalty: Penalty | GeneratorPenalty | WeightPenalty
     weight: Schedule
     every_steps: int = 1
 
@@ -205,13 +255,15 @@ class WeightedPenalty:
 class Objective:
     """The adversarial loss, the penalties by name, the weights of the task's own terms by name, the constraints."""
 
-    loss: AdversarialLoss
-    penalties: Mapping[str, WeightedPenalty] = field(default_factory=dict)
+    loss: AdversarialLoss | None  # None for a comparator without an adversary
+    penalties: Mapping[str, WeightedPenalty] = field(default_factory=dict)  # of the discriminator
     weights: Mapping[str, Schedule] = field(default_factory=dict)
     constraints: tuple[Constraint, ...] = ()
+    generator_penalties: Mapping[str, WeightedPenalty] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        twice = {"adversarial", *self.penalties} & self.weights.keys() | {"adversarial"} & self.penalties.keys()
+        names = {"adversarial", *self.penalties, *self.generator_penalties}
+        twice = names & self.weights.keys() | {"adversarial"} & {*self.penalties, *self.generator_penalties}
         if twice:
             raise ValueError(f"{sorted(twice)} have a weight already; give the task's terms names of their own")
 
@@ -226,6 +278,25 @@ class OptimiserSettings:
     beta2: Schedule = field(default_factory=lambda: constant(0.99))
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What the discriminator sees changed, and how often: by a schedule, or as much as keeps it from overfitting.
+
+    With a `target` the probability rises by a step's items over `rise_items` while the mean sign of the real logits is
+    above it, and falls while it is below: ADA, Karras et al. 2020, arXiv:2006.06676. A loss that compares real and fake
+    logits leaves their level free; there the sign is that of the real logit less the fake one beside it.
+
+    With `pseudo` fakes stand in for real items with that probability: APA, Jiang et al. 2021, arXiv:2111.06849.
+    """
+
+    augment: Augment | None
+    probability: Schedule = field(default_factory=lambda: constant(1.0))  # at the start only, where there is a target
+    target: float | None = None
+    rise_items: int = 500_000
+    most: float = 1.0
+    pseudo: bool = False
 
 
 Action = Literal["note", "rollback", "stop"]
@@ -263,5 +334,6 @@ class Plan:
     reuse_fakes: bool = True  # the generator's turn judges the fakes of the discriminator's turn again
     mixed_precision: bool = True  # False where eight bits of a number would be too few, as in vectors
     health: Health = field(default_factory=Health)
+    augmentation: Augmentation | None = None
     joint_verdicts: bool = False  # one pass over real and fake together; right only where no layer mixes items
     notes: Mapping[str, Any] = field(default_factory=dict)  # what the recipe chose, for people to read

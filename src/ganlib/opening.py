@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ganlib import model, recipes
-from ganlib.core import Plan
+from ganlib.core import Penalty, Plan
 from ganlib.data import Data, load
 from ganlib.errors import DataError, MissingError, RunError, UsageError
 from ganlib.pace import Pace
@@ -274,7 +274,8 @@ def suited(plan: Plan, state: State, data: Data, conditional: bool, runtime: Run
 
     Compiled code cannot be differentiated twice: with an exact penalty in every step nothing would stay compiled.
     """
-    exact = [item for item in plan.objective.penalties.values() if item.penalty.double_backward]
+    found = plan.objective.penalties.values()
+    exact = [item for item in found if isinstance(item.penalty, Penalty) and item.penalty.double_backward]
     if not exact or state.discriminator is None:
         return plan, ()
     batch = runtime.move(data.batch(np.arange(2)))

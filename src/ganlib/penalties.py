@@ -131,7 +131,7 @@ def without_double_backward(objective: Objective, sigma: float = 0.01) -> Object
     for name, item in objective.penalties.items():
         if isinstance(item.penalty, R1 | R2):
             changed[name] = replace(item, penalty=replace(item.penalty, sigma=item.penalty.sigma or sigma))
-        elif item.penalty.double_backward:
+        elif isinstance(item.penalty, Penalty) and item.penalty.double_backward:
             raise UsageError(
                 f"the penalty {name!r} needs a discriminator that can be differentiated twice; take R1 and R2"
             )

@@ -51,6 +51,8 @@ class State:
     call_generator: Callable[..., Any]  # these again, compiled where asked for
     call_discriminator: Callable[..., Any] | None
     call_frozen: Callable[..., Any] | None  # the discriminator in the generator's turn, compiled where asked for
+    memories: nn.ModuleDict = field(default_factory=nn.ModuleDict)  # of the penalties that remember
+    augment: dict[str, Tensor] = field(default_factory=dict)  # the adaptive probability, and the mean sign it follows
     mean: Mean = field(default_factory=Mean)
     skipped: int = 0  # steps left out since the last one that was taken, because of a value that is not finite
     rollbacks: int = 0  # to an earlier checkpoint because of such values; they decide the randomness from there on
@@ -65,6 +67,10 @@ class State:
         judges = self.discriminator.state_dict() if self.discriminator is not None else {}
         tensors = (*theirs.values(), *judges.values(), *ours.values())
         self.watched = [tensor for tensor in tensors if tensor.is_floating_point()]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.generator.parameters()).device
 
     @property
     def networks(self) -> dict[str, nn.Module | None]:
@@ -120,11 +126,30 @@ def create(plan: Plan, runtime: Runtime, seed: int, total_items: int) -> State:
         call_generator=call_generator,
         call_discriminator=call_discriminator,
         call_frozen=call_frozen,
+        memories=_memories(plan, runtime),
+        augment=_adaptive(plan, runtime),
     )
+
+
+def _memories(plan: Plan, runtime: Runtime) -> nn.ModuleDict:
+    objective = plan.objective
+    named = {f"discriminator/{name}": item for name, item in objective.penalties.items()} | {
+        f"generator/{name}": item for name, item in objective.generator_penalties.items()
+    }
+    kept = {name: item.penalty for name, item in named.items() if isinstance(item.penalty, nn.Module)}
+    return nn.ModuleDict({name: runtime.place(module) for name, module in kept.items()})
+
+
+def _adaptive(plan: Plan, runtime: Runtime) -> dict[str, Tensor]:
+    if plan.augmentation is None or plan.augmentation.target is None:
+        return {}
+    start = torch.tensor(plan.augmentation.probability(0, 1), device=runtime.device)
+    return {"probability": start, "sign": torch.zeros_like(start)}
 
 
 def _modules(state: State) -> dict[str, nn.Module]:
     found = {"generator": state.generator, "average": state.average, "discriminator": state.discriminator}
+    found |= {"memories": state.memories} if len(state.memories) else {}
     return {name: module for name, module in found.items() if module is not None}
 
 
@@ -142,6 +167,8 @@ def to_tensors(state: State) -> dict[str, dict[str, Tensor]]:
             for index, numbers in optimiser.state_dict()["state"].items()
             for key, value in numbers.items()
         }
+    if state.augment:
+        files["augment"] = dict(state.augment)
     if state.mean.sums:
         files["mean"] = dict(state.mean.sums)
     return files
@@ -175,7 +202,9 @@ def restore(state: State, tensors: Mapping[str, Mapping[str, Tensor]], facts: Ma
     state.items_seen, state.total_items = int(facts["items_seen"]), int(facts["total_items"])
     state.skipped, state.rollbacks = int(facts.get("skipped", 0)), int(facts.get("rollbacks", 0))
     state.collapses, state.rate_factor = int(facts.get("collapses", 0)), float(facts.get("rate_factor", 1.0))
-    device = next(state.generator.parameters()).device
+    device = state.device
+    for name, value in tensors.get("augment", {}).items():
+        state.augment[name] = value.to(device, copy=True)
     state.mean = Mean(
         {name: total.to(device) for name, total in tensors.get("mean", {}).items()}, dict(facts["mean_counts"])
     )

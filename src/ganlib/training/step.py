@@ -2,11 +2,27 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from ganlib.core import Batch, Draws, Judge, Pair, Plan, Terms, Verdict, WeightedPenalty
+from ganlib.core import (
+    Batch,
+    Change,
+    Draws,
+    GeneratorPenalty,
+    Grows,
+    Judge,
+    Pair,
+    Penalty,
+    Plan,
+    Terms,
+    Verdict,
+    WeightedPenalty,
+    WeightPenalty,
+)
+from ganlib.training.augmenting import adapt, changed, probability_now, with_pseudo
 from ganlib.training.guard import check_turn
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State
@@ -22,20 +38,24 @@ def step(state: State, plan: Plan, batch: Batch, runtime: Runtime, seed: int) ->
     """
     terms: Terms = {}
     set_rates(state, plan)
+    grow(state)
     with runtime.randomness(seed, state.items_seen) as draws:
         parts = split(batch, plan.discriminator_steps)
         step_number = state.items_seen // (plan.batch_items * plan.discriminator_steps)
         pair: Pair | None = None
         if state.discriminator is not None:
             for turn, part in enumerate(parts):
-                due = due_penalties(plan, step_number * plan.discriminator_steps + turn)
+                due = due_penalties(plan.objective.penalties, step_number * plan.discriminator_steps + turn)
                 reuse = plan.reuse_fakes and plan.accumulate == 1 and turn == len(parts) - 1
                 pair, terms_of_turn = discriminator_turn(state, plan, part, due, reuse, runtime, draws)
                 terms |= terms_of_turn
-        terms |= generator_turn(state, plan, parts[-1], pair, runtime, draws)
+        due = due_penalties(plan.objective.generator_penalties, step_number)
+        terms |= generator_turn(state, plan, parts[-1], pair, due, runtime, draws)
     unknown = plan.objective.weights.keys() - {name.partition("/")[2] for name in terms}
     if unknown:
         raise KeyError(f"weights {sorted(unknown)} are for no term; this task has {sorted(terms)}")
+    if plan.augmentation is not None:
+        terms["augment/probability"] = probability_now(state, plan.augmentation)
     update_average(state, plan)
     state.skipped = 0
     state.items_seen += plan.batch_items * plan.discriminator_steps
@@ -59,11 +79,11 @@ def discriminator_turn(
     for number, part in enumerate(split(drawn, plan.accumulate)):
         with torch.set_grad_enabled(reuse), runtime.autocast(plan.mixed_precision):
             pair = plan.task.pair(state.call_generator, part)
-        weights = {name: state.now(item.weight) * item.every_steps for name, item in due.items()}
         more = number + 1 < plan.accumulate
         with runtime.exact(bool(due)), unsynchronised(state.shared_discriminator, more):
-            terms = discriminator_terms(state, plan, detached(pair), due, runtime, draws)
-            losses.append(weighted_sum(terms, weights | weights_now(state, plan)) / plan.accumulate)
+            judged = with_pseudo(state, plan.augmentation, detached(pair), draws)
+            terms = discriminator_terms(state, plan, judged, due, runtime, draws)
+            losses.append(weighted_sum(terms, weights_now(state, plan, due)) / plan.accumulate)
             losses[-1].backward()
         add_terms(total_of_terms, "discriminator", terms, plan.accumulate)
     losses, total_of_terms = averaged(losses, total_of_terms, runtime)
@@ -73,6 +93,7 @@ def discriminator_turn(
     with torch.no_grad():
         for constraint in plan.objective.constraints:
             constraint(state.discriminator)
+    share_memories(state, runtime)
     return (pair if reuse else None), total_of_terms
 
 
@@ -85,61 +106,97 @@ def discriminator_terms(
     draws: Draws,
 ) -> Terms:
     """The adversarial term, each penalty that is due, the task's own. A pass with penalties is float32 throughout."""
-    twice = any(item.penalty.double_backward for item in due.values())
+    judging = {name: item.penalty for name, item in due.items() if isinstance(item.penalty, Penalty)}
+    twice = any(penalty.double_backward for penalty in judging.values())
     if twice:
-        pair = Pair(pair.real.detach().requires_grad_(), pair.fake.requires_grad_(), pair.condition)
+        pair = replace(pair, real=pair.real.detach().requires_grad_(), fake=pair.fake.requires_grad_())
     network = state.shared_discriminator if twice else state.call_discriminator
-    assert network is not None
-    judge = make_judge(network, pair)
-    with runtime.autocast(plan.mixed_precision and not due):
-        real, fake = verdicts(network, pair, joint=plan.joint_verdicts and not due)
+    assert network is not None and plan.objective.loss is not None
+    change = changed(state, plan.augmentation, pair.real, draws)
+    judge = make_judge(network, pair, change)
+    with runtime.autocast(plan.mixed_precision and not judging):
+        real, fake = verdicts(network, pair, change, joint=plan.joint_verdicts and not judging)
+    adapt(state, plan, real, fake, runtime.team)
     terms = {"adversarial": over_heads(plan.objective.loss.discriminator, real, fake)}
-    for name, item in due.items():
-        terms[name] = item.penalty(judge, pair, real, fake, draws)
-    return terms | plan.task.discriminator_terms(pair, real, fake)
+    for name, penalty in judging.items():
+        terms[name] = penalty(judge, pair, real, fake, draws)
+    return terms | on_weights(state.discriminator, due) | plan.task.discriminator_terms(pair, real, fake)
 
 
-def generator_turn(state: State, plan: Plan, batch: Batch, pair: Pair | None, runtime: Runtime, draws: Draws) -> Terms:
+def generator_turn(
+    state: State,
+    plan: Plan,
+    batch: Batch,
+    pair: Pair | None,
+    due: Mapping[str, WeightedPenalty],
+    runtime: Runtime,
+    draws: Draws,
+) -> Terms:
     """One update of the generator, against the discriminator as it is now, whose weights are frozen meanwhile."""
     total_of_terms: Terms = {}
     losses = []
     with frozen(state.discriminator):
         parts = [batch] if pair is not None else split(plan.task.draw(batch, draws), plan.accumulate)
         for number, part in enumerate(parts):
-            with unsynchronised(state.shared_generator, number + 1 < len(parts)):
+            more = number + 1 < len(parts)
+            with runtime.exact(bool(due)), unsynchronised(state.shared_generator, more):
                 with runtime.autocast(plan.mixed_precision):
                     this = plan.task.pair(state.call_generator, part) if pair is None else pair
-                    terms = generator_terms(state.call_frozen, plan, this)
-                losses.append(weighted_sum(terms, weights_now(state, plan)) / plan.accumulate)
+                terms = generator_terms(state, plan, part, this, due, runtime, draws)
+                losses.append(weighted_sum(terms, weights_now(state, plan, due)) / plan.accumulate)
                 losses[-1].backward()
             add_terms(total_of_terms, "generator", terms, plan.accumulate)
     losses, total_of_terms = averaged(losses, total_of_terms, runtime)
     check_turn(state, "generator", batch, losses, total_of_terms, runtime.team)
     state.generator_optimiser.step()
     state.generator_optimiser.zero_grad()
+    share_memories(state, runtime)
     return total_of_terms
 
 
-def generator_terms(network: Callable[..., Verdict] | None, plan: Plan, pair: Pair) -> Terms:
-    """The adversarial term and the task's own; the real items are judged only where a term looks at them."""
-    if network is None:
-        return plan.task.generator_terms(pair, None, Verdict(()))
-    loss, real = plan.objective.loss, None
-    if loss.generator_sees_real or plan.task.generator_sees_real:
-        with torch.no_grad():
-            real = in_float32(network(pair.real, pair.condition))
-    fake = in_float32(network(pair.fake, pair.condition))
-    heads = real.logits if real is not None else (None,) * len(fake.logits)
-    losses = [loss.generator(r, f) for r, f in zip(heads, fake.logits, strict=True)]
-    return {"adversarial": torch.stack(losses).mean()} | plan.task.generator_terms(pair, real, fake)
+def generator_terms(
+    state: State,
+    plan: Plan,
+    batch: Batch,
+    pair: Pair,
+    due: Mapping[str, WeightedPenalty],
+    runtime: Runtime,
+    draws: Draws,
+) -> Terms:
+    """The adversarial term, each penalty that is due, the task's own; real items are judged only where one asks."""
+    penalties = {name: item.penalty for name, item in due.items() if isinstance(item.penalty, GeneratorPenalty)}
+    network, loss, real, fake = state.call_frozen, plan.objective.loss, None, Verdict(())
+    terms: Terms = {}
+    with runtime.autocast(plan.mixed_precision):
+        if network is not None and loss is not None:
+            change = changed(state, plan.augmentation, pair.fake, draws)
+            asked = [loss.generator_sees_real, plan.task.generator_sees_real]
+            if any([*asked, *(penalty.sees_real for penalty in penalties.values())]):
+                with torch.no_grad():
+                    real = in_float32(network(change(pair.real), pair.condition))
+            fake = in_float32(network(change(pair.fake), pair.condition))
+            heads = real.logits if real is not None else (None,) * len(fake.logits)
+            losses = [loss.generator(r, f) for r, f in zip(heads, fake.logits, strict=True)]
+            terms = {"adversarial": torch.stack(losses).mean()}
+        terms |= plan.task.generator_terms(pair, real, fake)
+    for name, penalty in penalties.items():
+        terms[name] = penalty(state.shared_generator, batch, pair, real, fake, draws)
+    return terms | on_weights(state.generator, due)
 
 
-def verdicts(network: Callable[..., Verdict], pair: Pair, joint: bool) -> tuple[Verdict, Verdict]:
+def on_weights(network: nn.Module | None, due: Mapping[str, WeightedPenalty]) -> Terms:
+    """The penalties that look at nothing but the weights."""
+    assert network is not None
+    return {name: item.penalty(network) for name, item in due.items() if isinstance(item.penalty, WeightPenalty)}
+
+
+def verdicts(network: Callable[..., Verdict], pair: Pair, change: Change, joint: bool) -> tuple[Verdict, Verdict]:
     """The verdicts on real and fake, in one pass where `joint`."""
+    given = change(pair.real), change(pair.fake)
     if not joint:
-        return in_float32(network(pair.real, pair.condition)), in_float32(network(pair.fake, pair.condition))
+        return in_float32(network(given[0], pair.condition)), in_float32(network(given[1], pair.condition))
     condition = torch.cat([pair.condition, pair.condition]) if pair.condition is not None else None
-    both = in_float32(network(torch.cat([pair.real, pair.fake]), condition))
+    both = in_float32(network(torch.cat(given), condition))
     halves = [
         Verdict(
             tuple(logits.chunk(2)[half] for logits in both.logits),
@@ -153,12 +210,13 @@ def verdicts(network: Callable[..., Verdict], pair: Pair, joint: bool) -> tuple[
 
 def in_float32(verdict: Verdict) -> Verdict:
     """Logits in float32: the losses are differences of them, and bfloat16 keeps only eight bits."""
-    return Verdict(tuple(logits.float() for logits in verdict.logits), verdict.features, verdict.classes)
+    classes = verdict.classes.float() if verdict.classes is not None else None
+    return Verdict(tuple(logits.float() for logits in verdict.logits), verdict.features, classes)
 
 
-def make_judge(network: Callable[..., Verdict], pair: Pair) -> Judge:
-    """The network with the pair's condition filled in, for penalties, which differentiate to the raw data."""
-    return lambda items: in_float32(network(items, pair.condition))
+def make_judge(network: Callable[..., Verdict], pair: Pair, change: Change) -> Judge:
+    """The network with condition and augmentation filled in, for penalties, which differentiate to the raw data."""
+    return lambda items: in_float32(network(change(items), pair.condition))
 
 
 def over_heads(loss: Callable[[Tensor, Tensor], Tensor], real: Verdict, fake: Verdict) -> Tensor:
@@ -166,13 +224,15 @@ def over_heads(loss: Callable[[Tensor, Tensor], Tensor], real: Verdict, fake: Ve
     return torch.stack([loss(r, f) for r, f in zip(real.logits, fake.logits, strict=True)]).mean()
 
 
-def due_penalties(plan: Plan, turn_number: int) -> dict[str, WeightedPenalty]:
-    """The penalties that this turn of the discriminator applies."""
-    return {name: item for name, item in plan.objective.penalties.items() if turn_number % item.every_steps == 0}
+def due_penalties(penalties: Mapping[str, WeightedPenalty], turn_number: int) -> dict[str, WeightedPenalty]:
+    """Those that this turn applies."""
+    return {name: item for name, item in penalties.items() if turn_number % item.every_steps == 0}
 
 
-def weights_now(state: State, plan: Plan) -> dict[str, float]:
-    return {"adversarial": 1.0} | {name: state.now(weight) for name, weight in plan.objective.weights.items()}
+def weights_now(state: State, plan: Plan, due: Mapping[str, WeightedPenalty]) -> dict[str, float]:
+    """The present weight of each term of a turn."""
+    own = {name: state.now(weight) for name, weight in plan.objective.weights.items()}
+    return {"adversarial": 1.0} | own | {n: state.now(item.weight) * item.every_steps for n, item in due.items()}
 
 
 def weighted_sum(terms: Terms, weights: Mapping[str, float]) -> Tensor:
@@ -209,7 +269,8 @@ def split(batch: Batch, parts: int) -> list[Batch]:
 
 
 def detached(pair: Pair) -> Pair:
-    return Pair(pair.real, pair.fake.detach().float(), pair.condition)
+    extra = {name: value.detach() for name, value in pair.extra.items()}
+    return Pair(pair.real, pair.fake.detach().float(), pair.condition, extra)
 
 
 @contextlib.contextmanager
@@ -223,6 +284,21 @@ def frozen(network: nn.Module | None) -> Iterator[None]:
     finally:
         for weight in weights:
             weight.requires_grad_(True)
+
+
+def grow(state: State) -> None:
+    """Tell the networks that depend on it how far the training is."""
+    for network in (state.generator, state.discriminator, state.average):
+        if isinstance(network, Grows):
+            network.grow(state.items_seen, state.total_items)
+
+
+def share_memories(state: State, runtime: Runtime) -> None:
+    """What penalties remember becomes the mean over the processes: that of the joined batch."""
+    if not runtime.team.alone:
+        for buffer in state.memories.buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(runtime.team.sum(buffer) / runtime.team.size)
 
 
 def set_rates(state: State, plan: Plan) -> None:

@@ -1,0 +1,62 @@
+"""What the discriminator sees changed: the change of a turn, and how its probability follows the verdicts."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ganlib.core import Augmentation, Change, Draws, Pair, Plan, Verdict
+from ganlib.training.state import State
+from ganlib.training.team import Team
+
+SIGN_ITEMS = 256
+"""The mean sign is one over about so many items: four batches of 64 in the paper."""
+
+
+def probability_now(state: State, augmentation: Augmentation) -> Tensor:
+    """The present probability, on the device."""
+    if augmentation.target is not None:
+        return state.augment["probability"]
+    return torch.tensor(state.now(augmentation.probability), device=state.device)
+
+
+def changed(state: State, augmentation: Augmentation | None, items: Tensor, draws: Draws) -> Change:
+    """The change of a turn, one for the real and the fake item of a pair, and for what penalties make of them.
+
+    Items of a pair that are changed alike differ by what the networks make of them alone, and a finite difference is of
+    the same function.
+    """
+    if augmentation is None or augmentation.augment is None:
+        return lambda items: items
+    return augmentation.augment.draw(items, probability_now(state, augmentation), draws)
+
+
+def with_pseudo(state: State, augmentation: Augmentation | None, pair: Pair, draws: Draws) -> Pair:
+    """The pair with fakes in place of some real items. Jiang et al. 2021, arXiv:2111.06849.
+
+    Where there is a condition it is the fake of the same pair, which alone is of that condition, else another pair's.
+    """
+    if augmentation is None or not augmentation.pseudo:
+        return pair
+    replaced = draws.uniform(len(pair.real), *[1] * (pair.real.ndim - 1)) < probability_now(state, augmentation)
+    fakes = pair.fake if pair.condition is not None else pair.fake.roll(1, 0)
+    return replace(pair, real=torch.where(replaced, fakes.to(pair.real.dtype), pair.real))
+
+
+@torch.no_grad()
+def adapt(state: State, plan: Plan, real: Verdict, fake: Verdict, team: Team) -> None:
+    """Move the probability towards where the mean sign of the real logits is the target.
+
+    Karras et al. 2020, arXiv:2006.06676, section 3: the sign tells overfitting, as real logits drift away from zero.
+    """
+    augmentation, loss = plan.augmentation, plan.objective.loss
+    if augmentation is None or augmentation.target is None or loss is None:
+        return
+    pairs = zip(real.logits, fake.logits, strict=True)
+    signs = [torch.sign(r - f if loss.generator_sees_real else r).mean() for r, f in pairs]
+    (sign,) = team.mean([torch.stack(signs).mean()])
+    items = plan.batch_items / plan.accumulate
+    state.augment["sign"].lerp_(sign, min(1.0, items / SIGN_ITEMS))
+    direction = torch.sign(state.augment["sign"] - augmentation.target)
+    probability = state.augment["probability"] + direction * items / augmentation.rise_items
+    state.augment["probability"] = probability.clamp(0.0, augmentation.most)
