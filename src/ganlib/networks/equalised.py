@@ -44,10 +44,9 @@ class EqualConv(nn.Module):
         self.gain, self.padding, self.stride = gain, 0 if halve else kernel // 2, 1 + halve
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        # The blur leaves what a convolution without padding needs; under a 1x1 convolution it can skip pixels itself.
-        self.blur = Blur(padding=(kernel + 1) // 2, stride=1 if kernel > 1 else 2) if halve else None
-        if halve and kernel == 1:
-            self.stride = 1
+        # The blur takes every pixel although under a 1x1 convolution every other would do: depthwise convolutions with
+        # a stride are slow in bfloat16 on a processor.
+        self.blur = Blur(padding=(kernel + 1) // 2) if halve else None
 
     def forward(self, x: Float[Tensor, "batch inputs h w"]) -> Float[Tensor, "batch outputs h2 w2"]:
         x = self.blur(x) if self.blur is not None else x
@@ -59,15 +58,15 @@ class Blur(nn.Module):
 
     kernel: Tensor
 
-    def __init__(self, *, padding: int, stride: int = 1, gain: float = 1.0) -> None:
+    def __init__(self, *, padding: int, gain: float = 1.0) -> None:
         super().__init__()
-        self.padding, self.stride = padding, stride
+        self.padding = padding
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
         self.register_buffer("kernel", gain * torch.outer(taps, taps) / taps.sum() ** 2, persistent=False)
 
     def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch channels h2 w2"]:
         kernel = self.kernel.expand(x.shape[1], 1, 4, 4)
-        return F.conv2d(x, kernel, stride=self.stride, padding=self.padding, groups=x.shape[1])
+        return F.conv2d(x, kernel, padding=self.padding, groups=x.shape[1])
 
 
 def pixel_norm(x: Float[Tensor, "batch channels *pixels"]) -> Float[Tensor, "batch channels *pixels"]:
@@ -85,7 +84,7 @@ def minibatch_deviation(
     """
     size = max(size for size in range(1, min(group_items, len(x)) + 1) if len(x) % size == 0)
     groups = x.unflatten(0, (size, -1)).float()  # items i, i + n/size, ... are a group
-    deviation = (groups.var(0, correction=0) + 1e-8).sqrt().mean((1, 2, 3))
+    deviation = ((groups - groups.mean(0)).square().mean(0) + 1e-8).sqrt().mean((1, 2, 3))
     plane = deviation.repeat(size)[:, None, None, None].expand(-1, 1, *x.shape[2:])
     return torch.cat([x, plane.to(x.dtype)], 1)
 

@@ -110,7 +110,8 @@ class StyleGAN2Generator(nn.Module):
 
     `width` channels in the finest stage, twice as many in each coarser one, up to `widest`; the paper has 32 and 512 at
     1024 x 1024. `mixing` is the share of training items whose finer stages, from a random one on, take the style of
-    another latent (of the same class). No tanh: decoding clamps. Other sizes begin at their own base grid and are cropped.
+    another latent (of the same class). `shift` is added to the style: the path length is measured by it. No tanh:
+    decoding clamps. Other sizes begin at their own base grid and are cropped.
     """
 
     def __init__(
@@ -148,7 +149,10 @@ class StyleGAN2Generator(nn.Module):
         return len(self.to_items)
 
     def forward(
-        self, latent: Float[Tensor, "batch latent"], labels: Int[Tensor, " batch"] | None = None
+        self,
+        latent: Float[Tensor, "batch latent"],
+        labels: Int[Tensor, " batch"] | None = None,
+        shift: Float[Tensor, "batch latent"] | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
         style = self.mapping(latent, labels)
         styles = style.expand(self.num_stages, *style.shape)
@@ -158,6 +162,8 @@ class StyleGAN2Generator(nn.Module):
             first = torch.randint(1, self.num_stages + 1, (len(latent),), device=latent.device)
             stage = torch.arange(self.num_stages, device=latent.device)[:, None]
             styles = torch.where((mixed & (stage >= first))[:, :, None], other, styles)
+        if shift is not None:
+            styles = styles + shift
         return self.synthesis(styles)
 
     def synthesis(
