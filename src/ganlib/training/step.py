@@ -28,6 +28,9 @@ from ganlib.training.runtime import Runtime
 from ganlib.training.state import State
 from ganlib.training.team import unsynchronised
 
+Made = tuple[Batch, Pair]
+"""What the discriminator's turn leaves for the generator's: all that was drawn, and the pair made of it."""
+
 
 def step(state: State, plan: Plan, batch: Batch, runtime: Runtime, seed: int) -> Terms:
     """Update the discriminator `discriminator_steps` times and the generator once; return all terms, detached.
@@ -42,15 +45,15 @@ def step(state: State, plan: Plan, batch: Batch, runtime: Runtime, seed: int) ->
     with runtime.randomness(seed, state.items_seen) as draws:
         parts = split(batch, plan.discriminator_steps)
         step_number = state.items_seen // (plan.batch_items * plan.discriminator_steps)
-        pair: Pair | None = None
+        made: Made | None = None
         if state.discriminator is not None:
             for turn, part in enumerate(parts):
                 due = due_penalties(plan.objective.penalties, step_number * plan.discriminator_steps + turn)
                 reuse = plan.reuse_fakes and plan.accumulate == 1 and turn == len(parts) - 1
-                pair, terms_of_turn = discriminator_turn(state, plan, part, due, reuse, runtime, draws)
+                made, terms_of_turn = discriminator_turn(state, plan, part, due, reuse, runtime, draws)
                 terms |= terms_of_turn
         due = due_penalties(plan.objective.generator_penalties, step_number)
-        terms |= generator_turn(state, plan, parts[-1], pair, due, runtime, draws)
+        terms |= generator_turn(state, plan, parts[-1], made, due, runtime, draws)
     unknown = plan.objective.weights.keys() - {name.partition("/")[2] for name in terms}
     if unknown:
         raise KeyError(f"weights {sorted(unknown)} are for no term; this task has {sorted(terms)}")
@@ -70,8 +73,8 @@ def discriminator_turn(
     reuse: bool,
     runtime: Runtime,
     draws: Draws,
-) -> tuple[Pair | None, Terms]:
-    """One update of the discriminator. Returns the last pair too, with its graph, where `reuse` asks for it."""
+) -> tuple[Made | None, Terms]:
+    """One update of the discriminator. Returns what it made too, with its graph, where `reuse` asks for it."""
     assert state.discriminator is not None and state.discriminator_optimiser is not None
     total_of_terms: Terms = {}
     losses, pair, drawn = [], None, plan.task.draw(batch, draws)
@@ -94,7 +97,7 @@ def discriminator_turn(
         for constraint in plan.objective.constraints:
             constraint(state.discriminator)
     share_memories(state, runtime)
-    return (pair if reuse else None), total_of_terms
+    return ((drawn, pair) if reuse and pair is not None else None), total_of_terms
 
 
 def discriminator_terms(
@@ -127,7 +130,7 @@ def generator_turn(
     state: State,
     plan: Plan,
     batch: Batch,
-    pair: Pair | None,
+    made: Made | None,
     due: Mapping[str, WeightedPenalty],
     runtime: Runtime,
     draws: Draws,
@@ -136,13 +139,13 @@ def generator_turn(
     total_of_terms: Terms = {}
     losses = []
     with frozen(state.discriminator):
-        parts = [batch] if pair is not None else split(plan.task.draw(batch, draws), plan.accumulate)
+        parts = [made[0]] if made is not None else split(plan.task.draw(batch, draws), plan.accumulate)
         for number, part in enumerate(parts):
             more = number + 1 < len(parts)
             with runtime.exact(bool(due)), unsynchronised(state.shared_generator, more):
                 with runtime.autocast(plan.mixed_precision):
-                    this = plan.task.pair(state.call_generator, part) if pair is None else pair
-                terms = generator_terms(state, plan, part, this, due, runtime, draws)
+                    pair = plan.task.pair(state.call_generator, part) if made is None else made[1]
+                terms = generator_terms(state, plan, part, pair, due, runtime, draws)
                 losses.append(weighted_sum(terms, weights_now(state, plan, due)) / plan.accumulate)
                 losses[-1].backward()
             add_terms(total_of_terms, "generator", terms, plan.accumulate)
