@@ -16,6 +16,7 @@ from typing import Any, Literal
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
 
 from ganlib import __version__, recipes
+from ganlib.comparing import compare_parser, run_compare
 from ganlib.errors import GanlibError, WriteError
 
 SILENT_SECONDS = 10.0
@@ -76,6 +77,7 @@ def make_parser(given: Sequence[str]) -> tuple[ArgumentParser, dict[str, Any]]:
             run_evaluate,
             "answer five questions about a run, or about the samples of any program",
         ),
+        "compare": (compare_parser(), run_compare, "train several recipes for the same budget, and judge them alike"),
         "show": (_show_parser(), run_show, "say where a run is, and draw its pictures"),
         "doctor": (_doctor_parser(), run_doctor, "say what is wrong with a run, and what to change"),
         "recipes": (_recipes_parser(), run_recipes, "list the recipes, with what each is and its paper"),
@@ -105,6 +107,9 @@ def _fit_parser(recipe: str) -> ArgumentParser:
         "--minutes", type=float | None, default=None, help="stop after this time; schedules and networks fit it"
     )
     parser.add_argument("--items", type=int | None, default=None, help="stop when so many items have been seen")
+    parser.add_argument(
+        "--cpu-seconds", type=float | None, default=None, help="stop after this time on the processor, of all threads"
+    )
     parser.add_argument("--seed", type=int | None, default=None, help="of weights, order and latents; default 0")
     parser.add_argument(
         "--size", type=str | None, default=None, help="cut and resize pictures: 64, or 64x96 (height x width)"

@@ -39,6 +39,7 @@ def fit(
     recipe_options: Mapping[str, Any],
     minutes: float | None = None,
     items: int | None = None,
+    cpu_seconds: float | None = None,
     seed: int | None = None,
     size: str | None = None,
     validation: str | None = None,
@@ -68,9 +69,10 @@ def fit(
         validation=_share_or_data(validation),
         items=items,
         minutes=minutes,
+        cpu_seconds=cpu_seconds,
         run=out,
         conditional=False if unconditional else None,
-        size=_size(size),
+        size=size_given(size),
         progress="json" if json else "none" if quiet else "auto",
         checkpoint_seconds=checkpoint_seconds,
     )
@@ -83,7 +85,7 @@ def prepare(source: str, out: str, size: str | None, split: str, shard_items: in
     """Make shards of a source; returns what to tell about them."""
     if not out:
         raise UsageError("--out is empty; name a folder for the shards")
-    for done in write_shards(source, out, size=_size(size), split=split, shard_items=shard_items):
+    for done in write_shards(source, out, size=size_given(size), split=split, shard_items=shard_items):
         say(f"{done:,} items of {source} done", "none" if json else "auto")
     data = load(out)
     return {
@@ -141,7 +143,7 @@ def evaluate(
     device: str,
 ) -> tuple[Evaluation, Path]:
     """Evaluate a run, a model or files of samples, and write the page and its JSON; returns both."""
-    path, sides = Path(samples), _size(size)
+    path, sides = Path(samples), size_given(size)
     is_run = (path / "run.json").is_file()
     page = Path(out) if out is not None else path / "evaluation.html" if is_run else Path("evaluation.html")
     if page.suffix.lower() not in (".html", ".htm"):
@@ -255,7 +257,7 @@ def _share_or_data(validation: str | None) -> float | str | None:
         return validation
 
 
-def _size(size: str | None) -> tuple[int, int] | int | None:
+def size_given(size: str | None) -> tuple[int, int] | int | None:
     """64, or 64x96 as height x width."""
     if size is None:
         return None

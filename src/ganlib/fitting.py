@@ -225,7 +225,7 @@ def log(session: Session) -> dict[str, float]:
 
 def look(session: Session) -> float | None:
     """Refresh the averaged batch statistics, score samples against the validation items, draw the grid and the plot."""
-    start = time.monotonic()
+    start = session.pace.now()
     refresh_statistics(session.sampler, session.seed)
     real, fake = real_features(session), fake_features(session)
     found: dict[str, float] = {}
@@ -244,7 +244,7 @@ def look(session: Session) -> float | None:
             session.run.plot()
             session.plotted_at = time.monotonic()
     pace = session.pace
-    pace.look_seconds = time.monotonic() - start
+    pace.look_seconds = pace.now() - start
     pace.pause(pace.look_seconds)
     return found.get("score")
 

@@ -21,7 +21,7 @@ from ganlib.fitting import exhausted, fit
 from ganlib.metrics.features import FeatureExtractor
 from ganlib.model import Model
 from ganlib.opening import Prepared, Request, prepare
-from ganlib.pace import Pace
+from ganlib.pace import pace_of
 from ganlib.penalties import item_logits
 from ganlib.progress import Style, say, shown
 from ganlib.recipe import Recipe
@@ -67,6 +67,7 @@ class GAN:
         validation: float | object = None,
         items: int | None = None,
         minutes: float | None = None,
+        cpu_seconds: float | None = None,
         run: Path | str | None = None,
         conditional: bool | None = None,
         size: tuple[int, int] | int | None = None,
@@ -82,6 +83,7 @@ class GAN:
             items: stop when so many items have been seen.
             minutes: stop after this wall time; speed is measured and the schedules are fitted to it. With neither,
                 the recipe says how many items are worth seeing, and training stops early when the score stands still.
+            cpu_seconds: as minutes, but of this process on the processor, whoever else uses the machine.
             run: a folder for checkpoints, log and pictures. If it holds a run of the same data, that is taken up again.
             conditional: use the labels; default: where there are any.
             size: (height, width) or one number: cut and resize pictures to it.
@@ -93,10 +95,6 @@ class GAN:
         """
         if self.seed is not None and self.seed < 0:
             raise UsageError(f"seed={self.seed}; accepted is 0 or more")
-        if items is not None and minutes is not None:
-            raise UsageError("give items or minutes, not both")
-        if (items is not None and items < 1) or (minutes is not None and not 0 < minutes < 1e7):
-            raise UsageError(f"items={items}, minutes={minutes}: a budget must be over 0")
         device = own_device(choose_device(self.device))
         asked = recipes.find(self.recipe)() if isinstance(self.recipe, str) else self.recipe
         request = Request(
@@ -104,7 +102,7 @@ class GAN:
             size=(size, size) if isinstance(size, int) else size,
             validation=validation,
             conditional=conditional,
-            pace=Pace(items, None if minutes is None else 60 * minutes),
+            pace=pace_of(items, minutes, cpu_seconds, device.split(":")[0]),
             runtime=Runtime(device, choose_precision(self.precision, device), self.compile, join(device)),
             asked=asked,
             seed=self.seed,

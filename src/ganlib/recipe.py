@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec
 
 from ganlib.errors import UsageError
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from ganlib.core import Plan, Spec
 
 P = ParamSpec("P")
+
+Labels = Literal["optional", "needed", "unused"]
+"""What a recipe does with classes: learn them where there are any; nothing without them; nothing with them."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Recipe:
 
     function: "Callable[..., Plan]"
     options: Mapping[str, Any] = field(default_factory=dict)
+    labels: Labels = "optional"
 
     @property
     def name(self) -> str:
@@ -49,7 +53,17 @@ class Recipe:
         return (self.function.__doc__ or "").strip().splitlines()[0]
 
     def plan(self, setting: Setting) -> "Plan":
-        """The live objects for one training."""
+        """The live objects for one training. Raises :class:`UsageError` for a setting the recipe is not made for."""
+        if self.labels == "needed" and not setting.conditional:
+            raise UsageError(
+                f"recipe {self.name} learns classes, and there are no labels: give them, or sub-folders by class, "
+                "without --unconditional; or take a recipe that needs none, such as dcgan"
+            )
+        if self.labels == "unused" and setting.conditional:
+            raise UsageError(
+                f"recipe {self.name} has no use for labels: leave them out (conditional=False, --unconditional), "
+                "or take a recipe that learns classes, such as dcgan"
+            )
         return self.function(setting, **self.options)
 
     def to_json(self) -> dict[str, Any]:
@@ -58,6 +72,20 @@ class Recipe:
 
 def recipe(function: "Callable[Concatenate[Setting, P], Plan]") -> Callable[P, Recipe]:
     """Turn ``f(setting, *, option=…) -> Plan`` into ``f(*, option=…) -> Recipe``, same options, same docstring."""
+    return _with_options(function, "optional")
+
+
+def conditional_recipe(function: "Callable[Concatenate[Setting, P], Plan]") -> Callable[P, Recipe]:
+    """The same for a recipe that cannot do without labels."""
+    return _with_options(function, "needed")
+
+
+def unconditional_recipe(function: "Callable[Concatenate[Setting, P], Plan]") -> Callable[P, Recipe]:
+    """The same for a recipe that has no use for labels: those of the data are left aside, and that is said."""
+    return _with_options(function, "unused")
+
+
+def _with_options(function: "Callable[Concatenate[Setting, P], Plan]", labels: Labels) -> Callable[P, Recipe]:
     signature = inspect.signature(function)
     options = list(signature.parameters.values())[1:]
     if any(option.kind is not inspect.Parameter.KEYWORD_ONLY for option in options):
@@ -73,7 +101,7 @@ def recipe(function: "Callable[Concatenate[Setting, P], Plan]") -> Callable[P, R
             ):
                 least = "1 or more" if isinstance(value, int) else "0 or more"
                 raise UsageError(f"{name}={value} of recipe {function.__name__}: accepted is {least}")
-        return Recipe(function, dict(bound.arguments))
+        return Recipe(function, dict(bound.arguments), labels)
 
     visible = signature.replace(parameters=options, return_annotation=Recipe)
     with_options.__signature__ = visible  # type: ignore[attr-defined]
