@@ -198,3 +198,19 @@ class PathLength(GeneratorPenalty, nn.Module):
             now = lengths.mean()
             self.mean.copy_(torch.where(self.mean == 0, now, torch.lerp(now, self.mean, self.decay)))
         return (lengths - self.mean).square().mean()
+
+
+@final
+@dataclass(frozen=True)
+class Drift(Penalty):
+    """E[D(x)²] on real items, which keeps the free level of a critic near zero; ε = 0.001.
+
+    Karras et al. 2018, arXiv:1710.10196.
+    """
+
+    @property
+    def double_backward(self) -> bool:
+        return False
+
+    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, draws: Draws) -> Scalar:
+        return item_logits(real).square().mean()
