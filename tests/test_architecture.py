@@ -16,6 +16,7 @@ RANKS = [
     {"tasks", "evaluation"},
     {
         "recipes",
+        "remedies",
         "sampling",
         "stopping",
         "pace",

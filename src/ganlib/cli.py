@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
 
-from ganlib import __version__, recipes
+from ganlib import __version__, recipes, remedies
 from ganlib.comparing import compare_parser, run_compare
 from ganlib.errors import GanlibError, WriteError
 
@@ -102,6 +102,12 @@ def _fit_parser(recipe: str) -> ArgumentParser:
         type=str | None,
         default=None,
         help=f"one of {', '.join(recipes.names())}; default {recipes.DEFAULT}",
+    )
+    parser.add_argument(
+        "--remedies",
+        type=str | None,
+        default=None,
+        help=f"against collapse, such as packing=3,lecam; there are {', '.join(remedies.names())}",
     )
     parser.add_argument(
         "--minutes", type=float | None, default=None, help="stop after this time; schedules and networks fit it"

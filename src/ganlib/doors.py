@@ -25,6 +25,7 @@ from ganlib.gan import GAN
 from ganlib.metrics.features import FeatureExtractor
 from ganlib.metrics.named import named
 from ganlib.progress import say
+from ganlib.remedies import parse
 from ganlib.training.run import Run
 from ganlib.training.runtime import choose_device
 from ganlib.training.team import leave
@@ -37,6 +38,7 @@ def fit(
     recipe: str | None = None,
     recipe_function: str,
     recipe_options: Mapping[str, Any],
+    remedies: str | None = None,
     minutes: float | None = None,
     items: int | None = None,
     cpu_seconds: float | None = None,
@@ -61,7 +63,7 @@ def fit(
     if not out:
         raise UsageError("--out is empty; name a run folder")
     function = recipes.find(recipe_function)
-    chosen = function(**recipe_options)
+    chosen = function(**recipe_options).with_remedies(*(() if remedies is None else parse(remedies)))
     asked = chosen if recipe is not None or chosen != function() else None
     gan = GAN(asked, seed=seed, device=device, precision=precision, compile=compile)
     gan.fit(

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ganlib import __version__, recipes
+from ganlib import __version__, recipes, remedies
 from ganlib.core import Plan, Spec
 from ganlib.errors import DamagedError, MissingError, RunError
 from ganlib.files import write_bytes
@@ -85,7 +85,9 @@ def from_json(value: Any, where: str) -> tuple[Recipe, Setting, tuple[float, ...
             raise RunError(
                 f"{where} was written by ganlib {value['made_with']['ganlib']}, this is {__version__}; upgrade"
             )
-        recipe = recipes.find(value["recipe"]["name"])(**value["recipe"]["options"])
+        recipe = recipes.find(value["recipe"]["name"])(**value["recipe"]["options"]).with_remedies(
+            *(remedies.find(each["name"])(**each["options"]) for each in value["recipe"].get("remedies", ()))
+        )
         given = value["setting"]["spec"].items()
         spec: dict[str, Any] = {key: tuple(part) if isinstance(part, list) else part for key, part in given}
         size = value["setting"]["size"]
