@@ -12,7 +12,7 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "ganlib"
 FILES = sorted(SRC.rglob("*.py"))
 RANKS = [
     {"__init__", "core", "errors", "files", "recipe"},
-    {"losses", "penalties", "networks", "data", "metrics", "training"},
+    {"losses", "penalties", "augment", "networks", "data", "metrics", "training"},
     {"tasks", "evaluation"},
     {
         "recipes",
