@@ -12,7 +12,17 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "ganlib"
 FILES = sorted(SRC.rglob("*.py"))
 RANKS = [
     {"__init__", "core", "errors", "files", "recipe"},
-    {"losses", "likelihoods", "penalties", "weights", "networks", "data", "metrics", "training"},
+    {
+        "augment",
+        "losses",
+        "likelihoods",
+        "penalties",
+        "weights",
+        "networks",
+        "data",
+        "metrics",
+        "training",
+    },
     {"tasks", "evaluation"},
     {
         "recipes",
