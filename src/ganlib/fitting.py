@@ -18,7 +18,7 @@ from ganlib.metrics.features import FeatureExtractor, Pixels, RandomConvolutions
 from ganlib.metrics.health import PREFIX, duplicate_share, findings, logit_gap, signs_in, spread_ratio
 from ganlib.metrics.scores import frechet_distance, neighbourhood
 from ganlib.penalties import item_logits
-from ganlib.sampling import CHUNK_ITEMS, refresh_statistics
+from ganlib.sampling import refresh_statistics
 from ganlib.saving import last_healthy, roll_back, save
 from ganlib.session import Session
 from ganlib.training.guard import NonFinite, Trouble
@@ -283,8 +283,9 @@ def real_features(session: Session) -> Tensor:
     if session.real_features is None:
         reference, count = session.validation or session.data, score_items(session)
         chosen = np.linspace(0, len(reference) - 1, count).astype(np.int64)
-        own = range(session.team.rank * CHUNK_ITEMS, count, session.team.size * CHUNK_ITEMS)
-        parts = (reference.batch(chosen[first : first + CHUNK_ITEMS])["real"] for first in own)
+        size = session.sampler.chunk_items
+        own = range(session.team.rank * size, count, session.team.size * size)
+        parts = (reference.batch(chosen[first : first + size])["real"] for first in own)
         session.real_features = _features(session, parts)
     return session.real_features
 
@@ -299,10 +300,10 @@ def fake_features(session: Session) -> Tensor:
 
 def _features(session: Session, own_chunks: Iterable[Tensor]) -> Tensor:
     """The features of all items that are scored, of which each process brings every `size`-th chunk."""
-    count = score_items(session)
-    some = session.team.rank * CHUNK_ITEMS < count
-    own = features(extractor_for(session.data), own_chunks, batch_items=CHUNK_ITEMS) if some else torch.empty(0, 0)
-    return session.team.dealt(own, count, CHUNK_ITEMS)
+    count, size = score_items(session), session.sampler.chunk_items
+    some = session.team.rank * size < count
+    own = features(extractor_for(session.data), own_chunks, batch_items=size) if some else torch.empty(0, 0)
+    return session.team.dealt(own, count, size)
 
 
 def validation_score(session: Session, fake: Tensor) -> float | None:

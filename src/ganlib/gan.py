@@ -25,7 +25,7 @@ from ganlib.pace import pace_of
 from ganlib.penalties import item_logits
 from ganlib.progress import Style, say, shown
 from ganlib.recipe import Recipe
-from ganlib.sampling import CHUNK_ITEMS, Sampler, slerp
+from ganlib.sampling import Sampler, chunk_items, slerp
 from ganlib.session import CHECKPOINT_SECONDS, Session
 from ganlib.stopping import stop_wishes
 from ganlib.training.run import Run
@@ -135,7 +135,7 @@ class GAN:
     def stream(
         self, num_items: int, *, labels: object = None, seed: int = 0, truncation: float | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """The items of :meth:`sample` and their class numbers, 64 at a time: a million of them in constant memory."""
+        """The items of :meth:`sample` and their class numbers, some at a time: a million of them in constant memory."""
         self.check_draw(num_items, seed, truncation)
         spec, chosen = self.model_.setting.spec, self._class_numbers(labels)
         for part, known in self.model_.sampler.stream(num_items, seed=seed, labels=chosen, truncation=truncation):
@@ -200,8 +200,10 @@ class GAN:
         if self.model_.label_share and given.labels is None:
             raise UsageError("this model judges an item together with its class: pass labels")
         made = []
-        for numbers in _chunks(len(given)):
-            full = np.resize(numbers, CHUNK_ITEMS)  # chunks of one size: another may round differently
+        size = chunk_items(self.model_.setting.spec.shape)
+        for first in range(0, len(given), size):
+            numbers = np.arange(first, min(first + size, len(given)))
+            full = np.resize(numbers, size)  # chunks of one size: another may round differently
             batch = Runtime(self.model_.device).move(given.batch(full))
             with torch.inference_mode():
                 verdict = judge(batch["real"], batch.get("label") if self.model_.label_share else None)
@@ -283,7 +285,7 @@ class GAN:
 
     def _train(self, request: Request, style: Style) -> "GAN":
         prepared, team = prepare(request), request.runtime.team
-        state, plan = prepared.state, prepared.plan
+        state, plan, chunk = prepared.state, prepared.plan, chunk_items(prepared.train.spec.shape)
         for notice in prepared.notices:
             say(notice, style)
         with stop_wishes() as stop:
@@ -295,7 +297,7 @@ class GAN:
                 request.runtime,
                 prepared.facts["seed"],
                 request.pace,
-                Sampler(plan.task, state.average, request.runtime.device, prepared.label_share),
+                Sampler(plan.task, state.average, request.runtime.device, prepared.label_share, chunk),
                 request.run,
                 stop,
                 patient=request.pace.items is None and request.pace.seconds is None,
@@ -383,9 +385,3 @@ class GAN:
 
     def _size_for(self, items: object) -> tuple[int, int] | None:
         return None if isinstance(items, Data) else self.model_.setting.size
-
-
-def _chunks(items: int | np.ndarray) -> Iterator[np.ndarray]:
-    numbers = np.arange(items) if isinstance(items, int) else items
-    for first in range(0, len(numbers), CHUNK_ITEMS):
-        yield numbers[first : first + CHUNK_ITEMS]

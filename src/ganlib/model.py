@@ -25,7 +25,7 @@ from ganlib.core import Plan, Spec
 from ganlib.errors import DamagedError, MissingError, RunError
 from ganlib.files import write_bytes
 from ganlib.recipe import Recipe, Setting
-from ganlib.sampling import Sampler
+from ganlib.sampling import Sampler, chunk_items
 from ganlib.training import checkpoint
 from ganlib.training.run import Run
 from ganlib.training.runtime import Runtime
@@ -52,7 +52,8 @@ class Model:
 
     @property
     def sampler(self) -> Sampler:
-        return Sampler(self.plan.task, self.generator, self.device, self.label_share)
+        chunk = chunk_items(self.setting.spec.shape)
+        return Sampler(self.plan.task, self.generator, self.device, self.label_share, chunk)
 
 
 def to_json(recipe: Recipe, setting: Setting, label_share: tuple[float, ...], seed: int) -> dict[str, Any]:
