@@ -26,6 +26,7 @@ RANKS = [
         "progress",
         "model",
         "opening",
+        "predicting",
         "assess",
         "gan",
     },
