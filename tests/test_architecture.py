@@ -37,6 +37,7 @@ RANKS = [
         "progress",
         "model",
         "opening",
+        "predicting",
         "assess",
         "gan",
         "comparison",

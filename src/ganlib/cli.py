@@ -72,6 +72,7 @@ def make_parser(given: Sequence[str]) -> tuple[ArgumentParser, dict[str, Any]]:
         ),
         "prepare": (_prepare_parser(), run_prepare, "make shards of pictures, for data larger than memory"),
         "sample": (_sample_parser(), run_sample, "draw from a trained run into a folder or file"),
+        "predict": (_predict_parser(), run_predict, "reconstruct or enlarge pictures with a trained run"),
         "evaluate": (
             _evaluate_parser(),
             run_evaluate,
@@ -173,6 +174,18 @@ def _sample_parser() -> ArgumentParser:
     return parser
 
 
+def _predict_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        allow_abbrev=False, description="Reconstruct pictures (autoencoders) or enlarge (superres)."
+    )
+    parser.add_argument("run", type=str, help="a run folder or a .gan file")
+    parser.add_argument("pictures", type=str, help="a picture or a folder of pictures")
+    parser.add_argument("--out", type=str, required=True, help="a folder (PNG files of the same names) or a .npz")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
+    return parser
+
+
 def _evaluate_parser() -> ArgumentParser:
     parser = ArgumentParser(
         allow_abbrev=False,
@@ -253,7 +266,7 @@ def run_fit(recipe: str, arguments: Sequence[str], options: Namespace) -> None:
         print(json.dumps({"done": True, **result}))
     elif not options.quiet:
         print(f"{result['items']:,} items in {result['out']}; newest pictures: {result['grid']}")
-        print(f"draw more: ganlib sample {result['out']} -n 100 --out samples/")
+        print(result["then"])
 
 
 def run_prepare(options: Namespace) -> None:
@@ -278,6 +291,13 @@ def run_sample(options: Namespace) -> None:
         options.run, options.number, options.out, options.seed, options.labels, options.truncation, options.device
     )
     print(json.dumps({"items": count, "out": options.out}) if options.json else f"{count:,} items in {options.out}")
+
+
+def run_predict(options: Namespace) -> None:
+    from ganlib.doors import predict
+
+    count = predict(options.run, options.pictures, options.out, options.device)
+    print(json.dumps({"items": count, "out": options.out}) if options.json else f"{count:,} pictures in {options.out}")
 
 
 def run_evaluate(options: Namespace) -> None:

@@ -24,6 +24,7 @@ from ganlib.files import explained, write_bytes
 from ganlib.gan import GAN
 from ganlib.metrics.features import FeatureExtractor
 from ganlib.metrics.named import named
+from ganlib.predicting import predict_files
 from ganlib.progress import say
 from ganlib.remedies import parse
 from ganlib.training.run import Run
@@ -131,6 +132,13 @@ def sample(
     return number
 
 
+def predict(run: str, source: str, out: str, device: str) -> int:
+    """Write what the generator makes of a picture or a folder of them; returns how many."""
+    if not out:
+        raise UsageError("--out is empty; name a folder or a .npz file")
+    return predict_files(GAN.load(run, device=device).model_, Path(source), Path(out))
+
+
 def evaluate(
     samples: str,
     reals: str,
@@ -224,6 +232,9 @@ def show(run: str, grid_out: str | None, animation_out: str | None) -> dict[str,
         "best_score": min((record["score"] for record in scores), default=None),  # type: ignore[type-var]
         "grid": str(grids[-1]) if grids else None,
         "plot": str(opened.folder / "losses.png"),
+        "then": f"enlarge pictures: ganlib predict {run} PICTURES --out larger/"
+        if facts["recipe"]["name"] == "superres"
+        else f"draw more: ganlib sample {run} -n 100 --out samples/",
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganlib import diagnosis, model, recipes
+from ganlib import diagnosis, model, predicting, recipes
 from ganlib.assess import assess_model
 from ganlib.data import Data, decode, load
 from ganlib.diagnosis import Diagnosis
@@ -160,19 +160,16 @@ class GAN:
         """The latents that :meth:`sample` uses for this seed, float32 [n, latent]."""
         return self.model_.sampler.latents(num_items, seed).numpy()
 
-    def predict(self, latents: np.ndarray | Tensor, labels: object = None) -> np.ndarray:
-        """The generator as a function: latents [n, latent] and classes to items."""
-        latent = torch.as_tensor(latents).detach().to("cpu", torch.float32)
-        if latent.ndim != 2:
-            raise DataError(f"latents of shape {tuple(latent.shape)}; accepted is [items, latent], as latents() gives")
-        condition = self._class_numbers(labels)
-        if self.model_.label_share:
-            if condition is None:
-                raise UsageError("this model needs labels: one class, or one for each latent")
-            if len(condition) not in (1, len(latent)):
-                raise UsageError(f"{len(condition)} labels for {len(latent)} latents; give one class, or one for each")
-            condition = condition[torch.arange(len(latent)) % len(condition)]
-        return decode(self.model_.setting.spec, self.model_.sampler.run(latent, condition))
+    def predict(self, given: object, labels: object = None) -> np.ndarray:
+        """The generator as a function: of latents [n, latent], or of pictures or vectors where it takes such.
+
+        Autoencoders reconstruct (and those of pictures take latents too), ``superres`` enlarges pictures of any size.
+        """
+        if predicting.takes_latents(self.model_, given):
+            return predicting.of_latents(self.model_, given, self._class_numbers(labels))
+        if self.model_.plan.task.any_size:
+            return predicting.of_pictures(self.model_, given)
+        return predicting.of_items(self.model_, self._as_trained(given, labels))
 
     def interpolate(
         self, num_steps: int, *, start: int = 0, end: int = 1, label: object = None, seed: int = 0
@@ -186,7 +183,7 @@ class GAN:
         way = slerp(latents[start], latents[end], num_steps)
         if self.model_.label_share and label is None:
             label = self.model_.setting.spec.classes[int(self.model_.sampler.labels(start + 1, seed)[start])]
-        return self.predict(way, label)
+        return predicting.of_latents(self.model_, way, self._class_numbers(label))
 
     def score(self, items: object, labels: object = None) -> np.ndarray:
         """The discriminator's logit of each item, [n]: higher is more real. Only differences mean anything.
@@ -195,7 +192,9 @@ class GAN:
         """
         judge = self.model_.discriminator
         if judge is None:
-            raise UsageError("this model was saved without its discriminator; score needs it")
+            none = self.model_.plan.objective.loss is None
+            why = f"recipe {self.model_.recipe.name} has no" if none else "this model was saved without its"
+            raise UsageError(f"{why} discriminator; score needs one")
         given = self._as_trained(items, labels)
         if self.model_.label_share and given.labels is None:
             raise UsageError("this model judges an item together with its class: pass labels")

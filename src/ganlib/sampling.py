@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ganlib.core import Condition, Draws, Task
-from ganlib.training.runtime import seed_of
+from ganlib.core import Batch, Condition, Draws, Pair, Task
+from ganlib.training.runtime import Runtime, seed_of
 
 CHUNK_ITEMS = 64
 """Latents and labels are drawn this many at a time, each time from a seed of their own."""
@@ -21,6 +21,10 @@ SMALL_NUMBERS, SMALL_CHUNK_ITEMS = 64, 512
 def chunk_items(shape: Sequence[int]) -> int:
     """How many items of a shape networks always run on at once: another batch size may round differently."""
     return SMALL_CHUNK_ITEMS if math.prod(shape) <= SMALL_NUMBERS else CHUNK_ITEMS
+
+
+CHUNK_NUMBERS = 2**18
+"""Fewer items at once where they have more than 4,096 numbers each: what is made of large pictures is larger yet."""
 
 
 def truncated(latent: Float[Tensor, "batch latent"], limit: float) -> Float[Tensor, "batch latent"]:
@@ -105,6 +109,24 @@ class Sampler:
             )
         return torch.cat(made)
 
+    def transformed(self, items: Float[Tensor, "batch *item"], condition: Condition) -> Tensor:
+        """What the generator makes of items, in chunks of one size, the last filled up; on the CPU."""
+        size, made = max(1, min(CHUNK_ITEMS, CHUNK_NUMBERS // items[0].numel())), []
+        for first in range(0, len(items), size):
+            rows = torch.arange(first, first + size).clamp(max=len(items) - 1)
+            batch = {"items": items[rows]} | ({} if condition is None else {"condition": condition[rows]})
+            batch = Runtime(self.device).move(batch)
+            with torch.inference_mode():
+                part = self.task.transform(self.generator, batch["items"], batch.get("condition"))
+            made.append(part.float().cpu()[: len(items) - first])
+        return torch.cat(made)
+
+    @torch.inference_mode()
+    def paired(self, batch: Batch) -> Pair:
+        """Real items and what the generator makes of them, where it makes items of items alone."""
+        draws = Draws(torch.Generator(self.device).manual_seed(0))
+        return self.task.pair(self.generator, self.task.draw(Runtime(self.device).move(batch), draws))
+
     @torch.inference_mode()
     def _chunk(self, latent: Float[Tensor, "chunk latent"], condition: Condition) -> Tensor:
         known = condition if condition is None else condition.to(self.device)
@@ -134,7 +156,7 @@ def refresh_statistics(sampler: Sampler, seed: int, num_batches: int = 8) -> Non
     Standing statistics, Brock et al. 2018, arXiv:1809.11096, section 4.1; drawn as in training, from a fixed seed.
     """
     norms = [m for m in sampler.generator.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
+    if not norms or not sampler.task.draws:
         return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
