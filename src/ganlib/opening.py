@@ -22,6 +22,7 @@ from ganlib.training.state import State, create, restore, to_tensors
 from ganlib.training.team import Team
 
 MAX_VALIDATION = 5000
+SPLIT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def prepare(request: Request) -> Prepared:
         conditional = opened.setting.conditional
     shares = label_shares(data) if conditional else ()
     seed = opened.facts["seed"] if opened is not None else request.seed or 0
-    train, held_out = split(data, request.validation, seed, request.size)
+    train, held_out = split(data, request.validation, request.size)
     if held_out is not None:
         _check_same(held_out, runtime.team)
     if opened is not None and request.conditional is not None and request.conditional != opened.setting.conditional:
@@ -262,7 +263,8 @@ def _computed_by(runtime: Runtime) -> dict[str, Any]:
 
 def _told(recipe: Recipe) -> str:
     options = ", ".join(f"{name}={value}" for name, value in recipe.options.items() if value is not None)
-    return f"recipe {recipe.name} ({options})"
+    names = ", ".join(remedy.name for remedy in recipe.remedies)
+    return f"recipe {recipe.name} ({options})" + f" and the remedies {names}" * bool(names)
 
 
 def _short(value: object) -> str:
@@ -299,8 +301,11 @@ def label_shares(data: Data) -> tuple[float, ...]:
     return tuple((counts / counts.sum()).tolist())
 
 
-def split(data: Data, validation: object, seed: int, size: tuple[int, int] | None) -> tuple[Data, Data | None]:
-    """Training and validation data: a tenth is held out unless told otherwise, nothing of less than 50 items."""
+def split(data: Data, validation: object, size: tuple[int, int] | None) -> tuple[Data, Data | None]:
+    """Training and validation data: a tenth is held out unless told otherwise, nothing of less than 50 items.
+
+    The same items for every seed of a training, so that seeds can be compared.
+    """
     if validation is not None and not isinstance(validation, int | float):
         held_out = load(validation, size=None if isinstance(validation, Data) else size)
         return data, held_out.of_kind(data.spec)
@@ -313,7 +318,7 @@ def split(data: Data, validation: object, seed: int, size: tuple[int, int] | Non
     count = min(MAX_VALIDATION, round(share * len(data)))
     if count < 2:
         return data, None
-    return data.split(count, seed)
+    return data.split(count, SPLIT_SEED)
 
 
 def _length(pace: Pace, plan: Plan, held_out: Data | None) -> list[str]:
@@ -337,7 +342,8 @@ def about(data: Data, opened: Opened, run: Run | None) -> list[str]:
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in opened.plan.notes.items()
     )
-    about_recipe = f"recipe {opened.recipe.name}" + (f" ({choice})" if choice else "")
+    names = ", ".join(remedy.name for remedy in opened.recipe.remedies)
+    about_recipe = f"recipe {opened.recipe.name}" + f" ({choice})" * bool(choice) + f" with {names}" * bool(names)
     told = [f"{len(data):,} {spec.kind}s {size} from {data.source}{classes}; {about_recipe} on {opened.setting.device}"]
     if data.labels is not None and not opened.setting.conditional:
         unused = opened.recipe.labels == "unused"
