@@ -17,7 +17,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright:
 
 from ganlib import __version__, recipes, remedies
 from ganlib.comparing import compare_parser, run_compare
-from ganlib.errors import GanlibError, WriteError
+from ganlib.errors import GanlibError, WriteError, is_of_memory
 
 SILENT_SECONDS = 10.0
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             False,
         )
     except Exception as error:
-        if "out of memory" in str(error) or isinstance(error, MemoryError):
+        if is_of_memory(error):
             _fail(GanlibError(f"out of memory ({error}); pass a smaller --batch_items or --width, or --size"), machine)
         traceback.print_exc()
         print("ganlib: this is a bug; please report the lines above with the command", file=sys.stderr)

@@ -126,7 +126,8 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def _remember(self, code: Float[Tensor, "batch latent"]) -> None:
         self.moment.lerp_(code.mean(0), 0.02)
-        self.second_moment.lerp_(code.T @ code / len(code), 0.02)
+        with torch.autocast(code.device.type, enabled=False):  # which would multiply in bfloat16
+            self.second_moment.lerp_(code.T @ code / len(code), 0.02)
 
 
 class Coded(NamedTuple):
