@@ -42,7 +42,7 @@ RANKS = [
         "gan",
         "comparison",
     },
-    {"cli", "comparing", "doors", "launching", "__main__"},
+    {"cli", "commands", "doors", "launching", "__main__"},
 ]
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
 SIBLINGS_APART = {0: False, 1: True, 2: True, 3: False, 4: False}
