@@ -12,10 +12,21 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "ganlib"
 FILES = sorted(SRC.rglob("*.py"))
 RANKS = [
     {"__init__", "core", "errors", "files", "recipe"},
-    {"losses", "penalties", "weights", "networks", "data", "metrics", "training"},
+    {
+        "augment",
+        "losses",
+        "likelihoods",
+        "penalties",
+        "weights",
+        "networks",
+        "data",
+        "metrics",
+        "training",
+    },
     {"tasks", "evaluation"},
     {
         "recipes",
+        "remedies",
         "sampling",
         "stopping",
         "pace",
@@ -26,10 +37,12 @@ RANKS = [
         "progress",
         "model",
         "opening",
+        "predicting",
         "assess",
         "gan",
+        "comparison",
     },
-    {"cli", "doors", "launching", "__main__"},
+    {"cli", "comparing", "doors", "launching", "__main__"},
 ]
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
 SIBLINGS_APART = {0: False, 1: True, 2: True, 3: False, 4: False}

@@ -3,16 +3,21 @@
 import pytest
 
 from ganlib import pace
+from ganlib.errors import UsageError
 from ganlib.fitting import look_due
-from ganlib.pace import Pace
+from ganlib.pace import Pace, pace_of
 
 
 class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
+        self.processor = 50.0
 
     def monotonic(self) -> float:
         return self.now
+
+    def process_time(self) -> float:
+        return self.processor
 
 
 @pytest.fixture
@@ -83,3 +88,30 @@ def test_a_budget_in_items_is_never_replanned(clock: Clock) -> None:
 def test_looks_are_at_the_same_items_however_the_run_was_stopped() -> None:
     places = [items for items in range(32, 6401, 32) if look_due(items, 32, 6400)]
     assert places == [256 * k for k in range(1, 26)]
+
+
+def test_a_budget_on_the_processor_does_not_run_while_others_use_the_machine(clock: Clock):
+    this = pace_of(None, None, 100.0, "cpu")
+    this.begin(0)
+    clock.now += 5000.0
+    assert this.spent() == 0 and not this.over()
+    clock.processor += 10.0
+    assert this.spent() == 10 and this.speed(640) == 64
+    clock.processor += 90.0
+    assert this.over()
+
+
+@pytest.mark.parametrize(
+    ("given", "device", "told"),
+    [
+        ((10, 1.0, None), "cpu", "items or minutes"),
+        ((None, 1.0, 5.0), "cpu", "minutes or cpu_seconds"),
+        ((0, None, None), "cpu", "items=0"),
+        ((None, float("nan"), None), "cpu", "minutes=nan"),
+        ((None, None, -1.0), "cpu", "cpu_seconds=-1"),
+        ((None, None, 5.0), "cuda", "not on cuda"),
+    ],
+)
+def test_a_budget_that_is_none_is_refused(given: tuple, device: str, told: str):
+    with pytest.raises(UsageError, match=told):
+        pace_of(*given, device)

@@ -27,9 +27,6 @@ SPECS = {
     for shape in [(1, 8, 8), (3, 32, 32), (4, 20, 28)]
 } | {"vector": Spec("vector", (6,), classes=("a", "b", "c"), layout="C")}
 
-NEEDS_CLASSES = {"projection"}
-"""Recipes that refuse pictures without classes; all others must take them."""
-
 NAMES = recipes.names()
 every_recipe = pytest.mark.parametrize("name", NAMES)
 
@@ -38,13 +35,6 @@ def tiny(name: str, **options: Any) -> Recipe:
     function = recipes.find(name)
     accepted = inspect.signature(function).parameters
     return function(**{key: value for key, value in TINY.items() if key in accepted}, **options)
-
-
-def setting_for(
-    name: str, kind: str, num_items: int = 50, device: str = "cpu", seconds: float | None = None
-) -> Setting:
-    """A setting that the recipe accepts, with classes where it needs them."""
-    return Setting(SPECS[kind], num_items, device, seconds, conditional=name in NEEDS_CLASSES)
 
 
 def choices(name: str) -> list[dict[str, str]]:
@@ -83,17 +73,18 @@ def test_a_recipe_trains_or_says_that_it_is_not_for_these_data(
 ):
     spec, runtime = SPECS[kind], Runtime()
     setting = Setting(spec, num_items=50, device="cpu", budget_seconds=60.0, conditional=conditional)
+    asked = tiny(name, **options)
+    if asked.labels == ("unused" if conditional else "needed"):
+        with pytest.raises(UsageError, match=f"recipe {name} .* labels"):
+            asked.plan(setting)
+        return
     try:
-        plan = tiny(name, **options).plan(setting)
+        plan = asked.plan(setting)
         state = create(plan, runtime, 0, 1000)
     except UsageError as error:
-        if name in NEEDS_CLASSES and spec.kind == "image" and not conditional:
-            assert "labels" in str(error) and name in str(error)
-            return
         assert spec.kind == "vector", f"a recipe must make images of any size and class: {error}"
         assert "vector" in str(error) and name in str(error)
         return
-    assert conditional or name not in NEEDS_CLASSES
     before = [weight.detach().clone() for weight in state.generator.parameters()]
     for position in range(3):
         terms = step(state, plan, runtime.move(make_batch(plan, spec, conditional, position)), runtime, 0)
@@ -110,10 +101,15 @@ def test_the_default_is_for_vectors_too():
     tiny(recipes.DEFAULT).plan(Setting(SPECS["vector"], 50, "cpu"))
 
 
+def usual(name: str, *, num_items: int = 50, device: str = "cpu", seconds: float | None = None) -> Setting:
+    """Pictures, with classes where the recipe needs them."""
+    needed = tiny(name).labels == "needed"
+    return Setting(SPECS["3x32x32"], num_items, device, seconds, conditional=needed)
+
+
 @every_recipe
 def test_the_same_setting_gives_the_same_plan_and_weights(name: str):
-    setting = setting_for(name, "1x8x8")
-    first, second = (create(tiny(name).plan(setting), Runtime(), 4, 100) for _ in range(2))
+    first, second = (create(tiny(name).plan(usual(name)), Runtime(), 4, 100) for _ in range(2))
     for a, b in zip(first.generator.parameters(), second.generator.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -122,7 +118,7 @@ def test_the_same_setting_gives_the_same_plan_and_weights(name: str):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("seconds", [10.0, 3600.0, 100_000.0, None])
 def test_a_recipe_has_a_plan_for_every_budget(name: str, device: str, seconds: float | None):
-    plan = recipes.find(name)().plan(setting_for(name, "3x32x32", 50, device, seconds))
+    plan = recipes.find(name)().plan(usual(name, device=device, seconds=seconds))
     assert plan.items > 0 and plan.batch_items > 0 and plan.discriminator_steps > 0
     for settings in (plan.generator, plan.discriminator):
         assert all(0 < settings.learning_rate(share, 100) < 1 for share in (0, 50, 100))
@@ -132,7 +128,7 @@ def test_a_recipe_has_a_plan_for_every_budget(name: str, device: str, seconds: f
 
 @every_recipe
 def test_few_items_make_a_small_batch_or_many_passes_but_a_plan(name: str):
-    assert tiny(name).plan(setting_for(name, "1x8x8", 2)).batch_items >= 1
+    assert tiny(name).plan(usual(name, num_items=2)).batch_items >= 1
 
 
 @every_recipe

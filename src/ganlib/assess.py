@@ -15,6 +15,7 @@ from ganlib.evaluation import Evaluation, Limits, evaluate
 from ganlib.evaluation.material import MAX_FAKES, Part
 from ganlib.metrics.features import FeatureExtractor
 from ganlib.model import Model
+from ganlib.opening import SPLIT_SEED
 from ganlib.penalties import item_logits
 from ganlib.training.run import Run
 from ganlib.training.runtime import Runtime
@@ -94,7 +95,7 @@ def training_data(folder: Path) -> tuple[Data | None, str]:
             )
         held_out = run.read_facts("validation.json") if (folder / "validation.json").exists() else {"count": 0}
         if held_out["count"]:
-            train, rest = data.split(held_out["count"], facts["seed"])
+            train, rest = data.split(held_out["count"], SPLIT_SEED)
             data = train if rest.fingerprint()["sha256"] == held_out["sha256"] else data
         return data, ""
     except (GanlibError, KeyError, TypeError) as error:

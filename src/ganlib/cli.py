@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
 
-from ganlib import __version__, recipes
+from ganlib import __version__, recipes, remedies
+from ganlib.comparing import compare_parser, run_compare
 from ganlib.errors import GanlibError, WriteError
 
 SILENT_SECONDS = 10.0
@@ -71,11 +72,13 @@ def make_parser(given: Sequence[str]) -> tuple[ArgumentParser, dict[str, Any]]:
         ),
         "prepare": (_prepare_parser(), run_prepare, "make shards of pictures, for data larger than memory"),
         "sample": (_sample_parser(), run_sample, "draw from a trained run into a folder or file"),
+        "predict": (_predict_parser(), run_predict, "reconstruct or enlarge pictures with a trained run"),
         "evaluate": (
             _evaluate_parser(),
             run_evaluate,
             "answer five questions about a run, or about the samples of any program",
         ),
+        "compare": (compare_parser(), run_compare, "train several recipes for the same budget, and judge them alike"),
         "show": (_show_parser(), run_show, "say where a run is, and draw its pictures"),
         "doctor": (_doctor_parser(), run_doctor, "say what is wrong with a run, and what to change"),
         "recipes": (_recipes_parser(), run_recipes, "list the recipes, with what each is and its paper"),
@@ -102,9 +105,18 @@ def _fit_parser(recipe: str) -> ArgumentParser:
         help=f"one of {', '.join(recipes.names())}; default {recipes.DEFAULT}",
     )
     parser.add_argument(
+        "--remedies",
+        type=str | None,
+        default=None,
+        help=f"against collapse, such as packing=3,lecam; there are {', '.join(remedies.names())}",
+    )
+    parser.add_argument(
         "--minutes", type=float | None, default=None, help="stop after this time; schedules and networks fit it"
     )
     parser.add_argument("--items", type=int | None, default=None, help="stop when so many items have been seen")
+    parser.add_argument(
+        "--cpu-seconds", type=float | None, default=None, help="stop after this time on the processor, of all threads"
+    )
     parser.add_argument("--seed", type=int | None, default=None, help="of weights, order and latents; default 0")
     parser.add_argument(
         "--size", type=str | None, default=None, help="cut and resize pictures: 64, or 64x96 (height x width)"
@@ -157,6 +169,18 @@ def _sample_parser() -> ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the latents")
     parser.add_argument("--labels", type=str | None, default=None, help="classes by name, taken in turn: 3,7")
     parser.add_argument("--truncation", type=float | None, default=None, help="largest latent in standard deviations")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
+    return parser
+
+
+def _predict_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        allow_abbrev=False, description="Reconstruct pictures (autoencoders) or enlarge (superres)."
+    )
+    parser.add_argument("run", type=str, help="a run folder or a .gan file")
+    parser.add_argument("pictures", type=str, help="a picture or a folder of pictures")
+    parser.add_argument("--out", type=str, required=True, help="a folder (PNG files of the same names) or a .npz")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
     return parser
@@ -242,7 +266,7 @@ def run_fit(recipe: str, arguments: Sequence[str], options: Namespace) -> None:
         print(json.dumps({"done": True, **result}))
     elif not options.quiet:
         print(f"{result['items']:,} items in {result['out']}; newest pictures: {result['grid']}")
-        print(f"draw more: ganlib sample {result['out']} -n 100 --out samples/")
+        print(result["then"])
 
 
 def run_prepare(options: Namespace) -> None:
@@ -267,6 +291,13 @@ def run_sample(options: Namespace) -> None:
         options.run, options.number, options.out, options.seed, options.labels, options.truncation, options.device
     )
     print(json.dumps({"items": count, "out": options.out}) if options.json else f"{count:,} items in {options.out}")
+
+
+def run_predict(options: Namespace) -> None:
+    from ganlib.doors import predict
+
+    count = predict(options.run, options.pictures, options.out, options.device)
+    print(json.dumps({"items": count, "out": options.out}) if options.json else f"{count:,} pictures in {options.out}")
 
 
 def run_evaluate(options: Namespace) -> None:

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ganlib.errors import UsageError
+
 Batch = dict[str, Tensor]
 """What the data layer hands over: ``real``, ``label`` where there are classes, and what a task draws (``latent``)."""
 
@@ -209,6 +211,15 @@ class Task(ABC):
     generator_sees_real: ClassVar[bool] = False
     """True where :meth:`generator_terms` looks at the verdict on the real items."""
 
+    draws: ClassVar[bool] = True
+    """False where nothing can be drawn, since there are no latents: the generator makes items of items alone."""
+
+    transforms: ClassVar[bool] = False
+    """True where :meth:`transform` makes items of items."""
+
+    any_size: ClassVar[bool] = False
+    """True where :meth:`transform` takes pictures of any size."""
+
     @abstractmethod
     def networks(self) -> tuple[nn.Module, nn.Module | None]:
         """A new generator and discriminator; no discriminator for a comparator without an adversary."""
@@ -227,7 +238,15 @@ class Task(ABC):
 
     @abstractmethod
     def latent(self, num_items: int, draws: Draws) -> Tensor:
-        """Random inputs of the generator."""
+        """Random inputs of the generator. Raises :class:`UsageError` where :attr:`draws` is False."""
+
+    def transform(self, generator: Callable[..., Tensor], items: Tensor, condition: Condition) -> Tensor:
+        """Items made of items: reconstructed, enlarged. Raises :class:`UsageError` unless a task says otherwise."""
+        raise UsageError("this generator makes items of latents, not of items; give latents [items, latent]")
+
+    def exhibit(self, pair: Pair) -> tuple[Tensor, ...]:
+        """What to show side by side of each item where nothing can be drawn, all in the shape of an item."""
+        return pair.fake, pair.real
 
     def discriminator_terms(self, pair: Pair, real: Verdict, fake: Verdict) -> Terms:
         """Further terms of the discriminator's loss; none unless a task says otherwise."""
@@ -336,4 +355,6 @@ class Plan:
     health: Health = field(default_factory=Health)
     augmentation: Augmentation | None = None
     joint_verdicts: bool = False  # one pass over real and fake together; right only where no layer mixes items
+    top_share: Schedule = field(default_factory=lambda: constant(1.0))  # of the fakes, the best: the generator's loss
+    unrolled_steps: int = 0  # virtual updates of the discriminator before the generator's turn
     notes: Mapping[str, Any] = field(default_factory=dict)  # what the recipe chose, for people to read

@@ -24,7 +24,9 @@ from ganlib.files import explained, write_bytes
 from ganlib.gan import GAN
 from ganlib.metrics.features import FeatureExtractor
 from ganlib.metrics.named import named
+from ganlib.predicting import predict_files
 from ganlib.progress import say
+from ganlib.remedies import parse
 from ganlib.training.run import Run
 from ganlib.training.runtime import choose_device
 from ganlib.training.team import leave
@@ -37,8 +39,10 @@ def fit(
     recipe: str | None = None,
     recipe_function: str,
     recipe_options: Mapping[str, Any],
+    remedies: str | None = None,
     minutes: float | None = None,
     items: int | None = None,
+    cpu_seconds: float | None = None,
     seed: int | None = None,
     size: str | None = None,
     validation: str | None = None,
@@ -60,7 +64,7 @@ def fit(
     if not out:
         raise UsageError("--out is empty; name a run folder")
     function = recipes.find(recipe_function)
-    chosen = function(**recipe_options)
+    chosen = function(**recipe_options).with_remedies(*(() if remedies is None else parse(remedies)))
     asked = chosen if recipe is not None or chosen != function() else None
     gan = GAN(asked, seed=seed, device=device, precision=precision, compile=compile)
     gan.fit(
@@ -68,9 +72,10 @@ def fit(
         validation=_share_or_data(validation),
         items=items,
         minutes=minutes,
+        cpu_seconds=cpu_seconds,
         run=out,
         conditional=False if unconditional else None,
-        size=_size(size),
+        size=size_given(size),
         progress="json" if json else "none" if quiet else "auto",
         checkpoint_seconds=checkpoint_seconds,
     )
@@ -83,7 +88,7 @@ def prepare(source: str, out: str, size: str | None, split: str, shard_items: in
     """Make shards of a source; returns what to tell about them."""
     if not out:
         raise UsageError("--out is empty; name a folder for the shards")
-    for done in write_shards(source, out, size=_size(size), split=split, shard_items=shard_items):
+    for done in write_shards(source, out, size=size_given(size), split=split, shard_items=shard_items):
         say(f"{done:,} items of {source} done", "none" if json else "auto")
     data = load(out)
     return {
@@ -127,6 +132,13 @@ def sample(
     return number
 
 
+def predict(run: str, source: str, out: str, device: str) -> int:
+    """Write what the generator makes of a picture or a folder of them; returns how many."""
+    if not out:
+        raise UsageError("--out is empty; name a folder or a .npz file")
+    return predict_files(GAN.load(run, device=device).model_, Path(source), Path(out))
+
+
 def evaluate(
     samples: str,
     reals: str,
@@ -141,7 +153,7 @@ def evaluate(
     device: str,
 ) -> tuple[Evaluation, Path]:
     """Evaluate a run, a model or files of samples, and write the page and its JSON; returns both."""
-    path, sides = Path(samples), _size(size)
+    path, sides = Path(samples), size_given(size)
     is_run = (path / "run.json").is_file()
     page = Path(out) if out is not None else path / "evaluation.html" if is_run else Path("evaluation.html")
     if page.suffix.lower() not in (".html", ".htm"):
@@ -220,6 +232,9 @@ def show(run: str, grid_out: str | None, animation_out: str | None) -> dict[str,
         "best_score": min((record["score"] for record in scores), default=None),  # type: ignore[type-var]
         "grid": str(grids[-1]) if grids else None,
         "plot": str(opened.folder / "losses.png"),
+        "then": f"enlarge pictures: ganlib predict {run} PICTURES --out larger/"
+        if facts["recipe"]["name"] == "superres"
+        else f"draw more: ganlib sample {run} -n 100 --out samples/",
     }
 
 
@@ -255,7 +270,7 @@ def _share_or_data(validation: str | None) -> float | str | None:
         return validation
 
 
-def _size(size: str | None) -> tuple[int, int] | int | None:
+def size_given(size: str | None) -> tuple[int, int] | int | None:
     """64, or 64x96 as height x width."""
     if size is None:
         return None

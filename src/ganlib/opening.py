@@ -22,6 +22,7 @@ from ganlib.training.state import State, create, restore, to_tensors
 from ganlib.training.team import Team
 
 MAX_VALIDATION = 5000
+SPLIT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,14 @@ def prepare(request: Request) -> Prepared:
     if request.conditional and data.labels is None:
         raise DataError(f"{data.source} has no labels to condition on; give labels, or sub-folders by class")
     opened = resume(run, request.asked, data, runtime, request.seed) if request.in_folder or run is not None else None
-    conditional = request.conditional is not False and data.labels is not None
+    recipe = request.asked or recipes.find(recipes.DEFAULT)()
+    wanted = request.conditional is not False and (recipe.labels != "unused" or request.conditional is True)
+    conditional = wanted and data.labels is not None
     if opened is not None:
         conditional = opened.setting.conditional
     shares = label_shares(data) if conditional else ()
     seed = opened.facts["seed"] if opened is not None else request.seed or 0
-    train, held_out = split(data, request.validation, seed, request.size)
+    train, held_out = split(data, request.validation, request.size)
     if held_out is not None:
         _check_same(held_out, runtime.team)
     if opened is not None and request.conditional is not None and request.conditional != opened.setting.conditional:
@@ -99,7 +102,6 @@ def prepare(request: Request) -> Prepared:
     if opened is None:
         kind = runtime.device.split(":")[0]
         setting = Setting(data.spec, len(train), kind, pace.seconds, pace.items, conditional, request.size)
-        recipe = request.asked or recipes.find(recipes.DEFAULT)()
         opened = begin(recipe, setting, data, shares, runtime, seed, run)
     if run is not None:
         _check_held_out(run, held_out)
@@ -261,7 +263,8 @@ def _computed_by(runtime: Runtime) -> dict[str, Any]:
 
 def _told(recipe: Recipe) -> str:
     options = ", ".join(f"{name}={value}" for name, value in recipe.options.items() if value is not None)
-    return f"recipe {recipe.name} ({options})"
+    names = ", ".join(remedy.name for remedy in recipe.remedies)
+    return f"recipe {recipe.name} ({options})" + f" and the remedies {names}" * bool(names)
 
 
 def _short(value: object) -> str:
@@ -298,8 +301,11 @@ def label_shares(data: Data) -> tuple[float, ...]:
     return tuple((counts / counts.sum()).tolist())
 
 
-def split(data: Data, validation: object, seed: int, size: tuple[int, int] | None) -> tuple[Data, Data | None]:
-    """Training and validation data: a tenth is held out unless told otherwise, nothing of less than 50 items."""
+def split(data: Data, validation: object, size: tuple[int, int] | None) -> tuple[Data, Data | None]:
+    """Training and validation data: a tenth is held out unless told otherwise, nothing of less than 50 items.
+
+    The same items for every seed of a training, so that seeds can be compared.
+    """
     if validation is not None and not isinstance(validation, int | float):
         held_out = load(validation, size=None if isinstance(validation, Data) else size)
         return data, held_out.of_kind(data.spec)
@@ -312,7 +318,7 @@ def split(data: Data, validation: object, seed: int, size: tuple[int, int] | Non
     count = min(MAX_VALIDATION, round(share * len(data)))
     if count < 2:
         return data, None
-    return data.split(count, seed)
+    return data.split(count, SPLIT_SEED)
 
 
 def _length(pace: Pace, plan: Plan, held_out: Data | None) -> list[str]:
@@ -336,10 +342,15 @@ def about(data: Data, opened: Opened, run: Run | None) -> list[str]:
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in opened.plan.notes.items()
     )
-    about_recipe = f"recipe {opened.recipe.name}" + (f" ({choice})" if choice else "")
+    names = ", ".join(remedy.name for remedy in opened.recipe.remedies)
+    about_recipe = f"recipe {opened.recipe.name}" + f" ({choice})" * bool(choice) + f" with {names}" * bool(names)
     told = [f"{len(data):,} {spec.kind}s {size} from {data.source}{classes}; {about_recipe} on {opened.setting.device}"]
     if data.labels is not None and not opened.setting.conditional:
-        told.append("the labels are not used (unconditional)")
+        unused = opened.recipe.labels == "unused"
+        reason = f"recipe {opened.recipe.name} has no use for them" if unused else "unconditional"
+        told.append(f"the labels are not used ({reason})")
+    if (step_items := opened.plan.batch_items * opened.plan.discriminator_steps) > opened.setting.num_items:
+        told.append(f"a step takes {step_items:,} items, more than there are: each is in it several times")
     if data.unreadable:
         name, reason = data.unreadable[0]
         listed = "; all are listed in unreadable.json" if run is not None else ""

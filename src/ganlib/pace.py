@@ -1,7 +1,9 @@
 """How long a training lasts: a number of items, or a number of seconds turned into items as the speed becomes known."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from ganlib.errors import UsageError
 
 LOOK_SHARE = 0.06
 """Looks and checkpoints in between may take this share of a budget in time."""
@@ -9,12 +11,17 @@ LOOK_SHARE = 0.06
 
 @dataclass
 class Pace:
-    """The budget of one call of fit. `used_seconds` are those of earlier calls on the same run."""
+    """The budget of one call of fit. `used_seconds` are those of earlier calls on the same run.
+
+    With `processor` all seconds are those of this process on the processor, of all its threads together, so that a
+    busy machine does not shorten the training.
+    """
 
     items: int | None = None
     seconds: float | None = None
     used_seconds: float = 0.0
-    started: float = field(default_factory=time.monotonic)
+    started: float | None = None
+    processor: bool = False
     look_seconds: float = 0.5  # what the last look and the last checkpoint took; guesses before the first
     save_seconds: float = 0.5
     measured_from: float | None = None  # the speed is measured from here on
@@ -22,19 +29,26 @@ class Pace:
     idle_seconds: float = 0.0  # spent on looks and checkpoints since then
     planned_at: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.started = self.now() if self.started is None else self.started
+
+    def now(self) -> float:
+        """Seconds on the clock that the budget is kept by."""
+        return time.process_time() if self.processor else time.monotonic()
+
     def spent(self) -> float:
         """Seconds used of the budget, earlier calls included."""
-        return self.used_seconds + time.monotonic() - self.started
+        return self.used_seconds + self.now() - (self.started or 0.0)
 
     def begin(self, items_seen: int) -> None:
         """Measure the speed from now on: loading and building count in the budget, but not in the speed."""
-        self.measured_from, self.measured_items, self.idle_seconds = time.monotonic(), items_seen, 0.0
+        self.measured_from, self.measured_items, self.idle_seconds = self.now(), items_seen, 0.0
 
     def speed(self, items_seen: int) -> float | None:
         """Items per second of training, without looks and checkpoints; None until it is known."""
         if self.measured_from is None or items_seen <= self.measured_items:
             return None
-        seconds = time.monotonic() - self.measured_from - self.idle_seconds
+        seconds = self.now() - self.measured_from - self.idle_seconds
         return (items_seen - self.measured_items) / seconds if seconds > 0 else None
 
     def pause(self, seconds: float) -> None:
@@ -54,7 +68,7 @@ class Pace:
         speed, spent = self.speed(items_seen), self.spent()
         if self.seconds is None or speed is None or self.measured_from is None:
             return now
-        known = time.monotonic() - self.measured_from > min(3.0, 0.02 * self.seconds)
+        known = self.now() - self.measured_from > min(3.0, 0.02 * self.seconds)
         if not known or spent - self.planned_at < 0.01 * self.seconds:
             return now
         if self.planned_at == 0.0:
@@ -76,3 +90,18 @@ class Pace:
         if self.seconds is None:
             return items_seen >= total_items
         return items_seen > 0 and self.used_seconds >= 0.97 * self.seconds - 1.0
+
+
+def pace_of(items: int | None, minutes: float | None, cpu_seconds: float | None, device: str) -> Pace:
+    """The pace of one budget, or of none. Raises :class:`UsageError` for two, and for one that is no training."""
+    given = {"items": items, "minutes": minutes, "cpu_seconds": cpu_seconds}
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) > 1:
+        raise UsageError(f"give {' or '.join(given)}, not {'both' if len(given) == 2 else 'all'}")
+    for name, value in given.items():
+        if value < 1 if name == "items" else not 0 < value < 1e9:
+            raise UsageError(f"{name}={value}: a budget must be over 0")
+    if cpu_seconds is not None and device != "cpu":
+        raise UsageError(f"cpu_seconds is a budget on the processor, not on {device}; pass device cpu, or minutes")
+    seconds = 60 * minutes if minutes is not None else cpu_seconds
+    return Pace(items, seconds, processor=cpu_seconds is not None)

@@ -27,13 +27,13 @@ def save(session: Session) -> None:
     healthy = bool(looks) and looks[-1].items == state.items_seen and not ill(looks)
     if run is None and not session.in_folder and not healthy:
         return
-    start = time.monotonic()
+    start = session.pace.now()
     tensors = to_tensors(state)
     check_tensors(tensors, state.items_seen)
     if session.team.rank == 0:
         _write(session, tensors, healthy)
     session.saved_items, session.saved_at = state.items_seen, time.monotonic()
-    session.pace.save_seconds = time.monotonic() - start
+    session.pace.save_seconds = session.pace.now() - start
     session.pace.pause(session.pace.save_seconds)
 
 

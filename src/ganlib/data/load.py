@@ -15,13 +15,19 @@ from torch.utils.data import Dataset, IterableDataset
 from ganlib.data import binaries, folders, packed, sharded
 from ganlib.data.arrays import as_array, from_array
 from ganlib.data.dataset import Data
+from ganlib.data.digits import stacked
 from ganlib.data.gather import Gathering, gather
 from ganlib.data.store import Options
 from ganlib.errors import DataError, GanlibError, MissingError, UsageError
 
+EMBEDDED = ("digits", "stacked_digits")
+STACKS = 20_000
+"""Stacked digits: 20 of each of the 1,000 modes."""
+
 _ACCEPTED = (
     "the path of a folder of pictures or shards, of a .tar, .zip, .npz, .npy, IDX or CIFAR .bin file, an array, "
-    "a tensor, a list of arrays, pictures or their paths, a torch Dataset, a Hugging Face Dataset, or 'digits'"
+    "a tensor, a list of arrays, pictures or their paths, a torch Dataset, a Hugging Face Dataset, 'digits' or "
+    "'stacked_digits'"
 )
 
 
@@ -47,8 +53,8 @@ def load(
         if labels is not None or size is not None:
             raise UsageError("this data is loaded already; give labels and size where it is loaded first")
         return source
-    if isinstance(source, str) and source == "digits":
-        return _digits(labels, options)
+    if isinstance(source, str) and source in EMBEDDED:
+        return _digits(source, labels, options)
     if isinstance(source, str | Path):
         return _path(source, labels, options)
     if isinstance(source, Dataset) or (hasattr(source, "features") and hasattr(source, "column_names")):
@@ -70,12 +76,15 @@ def size_of(size: tuple[int, int] | int | None) -> tuple[int, int] | None:
     return both[0], both[1]
 
 
-def _digits(labels: object, options: Options) -> Data:
-    """The handwritten digits that come with the package, 1,797 of 8 x 8 pixels: see DIGITS.md."""
+def _digits(source: str, labels: object, options: Options) -> Data:
+    """The handwritten digits that come with the package, 1,797 of 8 x 8 pixels: see DIGITS.md; or stacks of them."""
     if options.split != "train":
-        raise UsageError(f"digits has no split {options.split!r}; hold some out with data.split(300, seed=0)")
+        raise UsageError(f"{source} has no split {options.split!r}; hold some out with data.split(300, seed=0)")
     with resources.files("ganlib.data").joinpath("digits.npz").open("rb") as file, np.load(file) as stored:
-        return from_array(stored["images"], stored["labels"] if labels is None else labels, "digits", options)
+        images, classes = stored["images"], stored["labels"]
+    if source == "stacked_digits":
+        return from_array(stacked(images, classes, STACKS, seed=0), labels, source, options)
+    return from_array(images, classes if labels is None else labels, source, options)
 
 
 def _path(source: str | Path, labels: object, options: Options) -> Data:
@@ -110,7 +119,7 @@ def _nearest(path: Path) -> str:
     parent, wanted = path.parent, path.name
     while not parent.is_dir() and parent != parent.parent:
         parent, wanted = parent.parent, parent.name
-    names = ["digits"] if len(path.parts) == 1 else []
+    names = [*EMBEDDED] if len(path.parts) == 1 else []
     try:
         names += sorted(folders.printable(entry.name) for entry in parent.iterdir() if not entry.name.startswith("."))
     except OSError:

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from ganlib.recipe import Setting, recipe
+from ganlib.recipe import Setting, conditional_recipe
 
 if TYPE_CHECKING:
     from ganlib.core import Plan
 
 
-@recipe
+@conditional_recipe
 def projection(
     setting: Setting,
     *,
@@ -24,7 +24,7 @@ def projection(
     """cGAN with projection discriminator, on SNGAN's networks. Miyato & Koyama 2018, arXiv:1802.05637
 
     The discriminator's logit is w·h + e(class)·h, e spectrally normalised too; batch normalisation in the generator has
-    a gain and a bias for each class. All else is that of the recipe ``sngan``. Needs classes.
+    a gain and a bias for each class. All else is that of the recipe ``sngan``. Needs labels.
 
     Args:
         width: channels of the generator's finest stage; at 32 x 32 of all stages.
@@ -41,8 +41,6 @@ def projection(
 
     if setting.spec.kind != "image":
         raise UsageError(f"recipe projection makes images, and these data are {setting.spec.kind}s; take gan or r3")
-    if not setting.num_classes:
-        raise UsageError("recipe projection needs labels, and there are none in use; give classes, or take sngan")
     return sngan(
         width=width,
         discriminator_width=discriminator_width,

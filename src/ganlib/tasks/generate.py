@@ -13,10 +13,10 @@ class Generate(Task):
     """Real: the data. Fake: the generator's, of the class of the real item beside it: a pair shares its condition."""
 
     make_generator: Callable[[], nn.Module]
-    make_discriminator: Callable[[], nn.Module]
+    make_discriminator: Callable[[], nn.Module | None]  # None for a comparator without an adversary
     latent_width: int
 
-    def networks(self) -> tuple[nn.Module, nn.Module]:
+    def networks(self) -> tuple[nn.Module, nn.Module | None]:
         return self.make_generator(), self.make_discriminator()
 
     def latent(self, num_items: int, draws: Draws) -> Tensor:

@@ -169,6 +169,10 @@ class Run:
         """What was logged, in order, without a last line still being written. Raises :class:`DamagedError`."""
         return self._read_lines(METRICS)
 
+    def times(self) -> list[dict[str, Any]]:
+        """The seconds of the budget that were spent when so many items had been seen. See :meth:`log_time`."""
+        return self._read_lines(TIMING)
+
     def events(self) -> list[dict[str, Any]]:
         """What went wrong, in order. Raises :class:`DamagedError`."""
         return self._read_lines(EVENTS)

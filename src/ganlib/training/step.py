@@ -1,6 +1,7 @@
 """The adversarial step: one turn of the discriminator, one of the generator. All tasks share it."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -27,6 +28,10 @@ from ganlib.training.guard import check_turn
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State
 from ganlib.training.team import unsynchronised
+from ganlib.training.unrolled import looked_ahead
+
+Made = tuple[Batch, Pair]
+"""What the discriminator's turn leaves for the generator's: all that was drawn, and the pair made of it."""
 
 
 def step(state: State, plan: Plan, batch: Batch, runtime: Runtime, seed: int) -> Terms:
@@ -42,15 +47,15 @@ def step(state: State, plan: Plan, batch: Batch, runtime: Runtime, seed: int) ->
     with runtime.randomness(seed, state.items_seen) as draws:
         parts = split(batch, plan.discriminator_steps)
         step_number = state.items_seen // (plan.batch_items * plan.discriminator_steps)
-        pair: Pair | None = None
+        made: Made | None = None
         if state.discriminator is not None:
             for turn, part in enumerate(parts):
                 due = due_penalties(plan.objective.penalties, step_number * plan.discriminator_steps + turn)
                 reuse = plan.reuse_fakes and plan.accumulate == 1 and turn == len(parts) - 1
-                pair, terms_of_turn = discriminator_turn(state, plan, part, due, reuse, runtime, draws)
+                made, terms_of_turn = discriminator_turn(state, plan, part, due, reuse, runtime, draws)
                 terms |= terms_of_turn
         due = due_penalties(plan.objective.generator_penalties, step_number)
-        terms |= generator_turn(state, plan, parts[-1], pair, due, runtime, draws)
+        terms |= generator_turn(state, plan, parts[-1], made, due, runtime, draws)
     unknown = plan.objective.weights.keys() - {name.partition("/")[2] for name in terms}
     if unknown:
         raise KeyError(f"weights {sorted(unknown)} are for no term; this task has {sorted(terms)}")
@@ -70,8 +75,8 @@ def discriminator_turn(
     reuse: bool,
     runtime: Runtime,
     draws: Draws,
-) -> tuple[Pair | None, Terms]:
-    """One update of the discriminator. Returns the last pair too, with its graph, where `reuse` asks for it."""
+) -> tuple[Made | None, Terms]:
+    """One update of the discriminator. Returns what it made too, with its graph, where `reuse` asks for it."""
     assert state.discriminator is not None and state.discriminator_optimiser is not None
     total_of_terms: Terms = {}
     losses, pair, drawn = [], None, plan.task.draw(batch, draws)
@@ -94,7 +99,7 @@ def discriminator_turn(
         for constraint in plan.objective.constraints:
             constraint(state.discriminator)
     share_memories(state, runtime)
-    return (pair if reuse else None), total_of_terms
+    return ((drawn, pair) if reuse and pair is not None else None), total_of_terms
 
 
 def discriminator_terms(
@@ -127,7 +132,7 @@ def generator_turn(
     state: State,
     plan: Plan,
     batch: Batch,
-    pair: Pair | None,
+    made: Made | None,
     due: Mapping[str, WeightedPenalty],
     runtime: Runtime,
     draws: Draws,
@@ -136,13 +141,14 @@ def generator_turn(
     total_of_terms: Terms = {}
     losses = []
     with frozen(state.discriminator):
-        parts = [batch] if pair is not None else split(plan.task.draw(batch, draws), plan.accumulate)
+        parts = [made[0]] if made is not None else split(plan.task.draw(batch, draws), plan.accumulate)
         for number, part in enumerate(parts):
             more = number + 1 < len(parts)
-            with runtime.exact(bool(due)), unsynchronised(state.shared_generator, more):
+            exact = bool(due) or plan.unrolled_steps > 0
+            with runtime.exact(exact), unsynchronised(state.shared_generator, more):
                 with runtime.autocast(plan.mixed_precision):
-                    this = plan.task.pair(state.call_generator, part) if pair is None else pair
-                terms = generator_terms(state, plan, part, this, due, runtime, draws)
+                    pair = plan.task.pair(state.call_generator, part) if made is None else made[1]
+                terms = generator_terms(state, plan, part, pair, due, runtime, draws)
                 losses.append(weighted_sum(terms, weights_now(state, plan, due)) / plan.accumulate)
                 losses[-1].backward()
             add_terms(total_of_terms, "generator", terms, plan.accumulate)
@@ -166,22 +172,37 @@ def generator_terms(
     """The adversarial term, each penalty that is due, the task's own; real items are judged only where one asks."""
     penalties = {name: item.penalty for name, item in due.items() if isinstance(item.penalty, GeneratorPenalty)}
     network, loss, real, fake = state.call_frozen, plan.objective.loss, None, Verdict(())
+    ahead = plan.unrolled_steps > 0
     terms: Terms = {}
-    with runtime.autocast(plan.mixed_precision):
+    with runtime.autocast(plan.mixed_precision and not ahead):
         if network is not None and loss is not None:
             change = changed(state, plan.augmentation, pair.fake, draws)
+            network = looked_ahead(state, plan, pair, change, runtime) if ahead else network
             asked = [loss.generator_sees_real, plan.task.generator_sees_real]
             if any([*asked, *(penalty.sees_real for penalty in penalties.values())]):
-                with torch.no_grad():
+                with torch.set_grad_enabled(ahead):  # the fakes decide what the discriminator will say of real items
                     real = in_float32(network(change(pair.real), pair.condition))
             fake = in_float32(network(change(pair.fake), pair.condition))
             heads = real.logits if real is not None else (None,) * len(fake.logits)
-            losses = [loss.generator(r, f) for r, f in zip(heads, fake.logits, strict=True)]
+            share = state.now(plan.top_share)
+            losses = [loss.generator(*best(r, f, share)) for r, f in zip(heads, fake.logits, strict=True)]
             terms = {"adversarial": torch.stack(losses).mean()}
         terms |= plan.task.generator_terms(pair, real, fake)
     for name, penalty in penalties.items():
         terms[name] = penalty(state.shared_generator, batch, pair, real, fake, draws)
     return terms | on_weights(state.generator, due)
+
+
+def best(real: Tensor | None, fake: Tensor, share: float) -> tuple[Tensor | None, Tensor]:
+    """The share of the pairs whose fakes have the highest logits, at least one. Sinha et al. 2020, arXiv:2002.06224.
+
+    Micro-batches, and processes, each keep that share of their own.
+    """
+    if share >= 1:
+        return real, fake
+    count = max(1, math.ceil(share * len(fake) - 1e-9))
+    kept = fake.detach().flatten(1).mean(1).topk(count).indices if fake.ndim > 1 else fake.detach().topk(count).indices
+    return None if real is None else real[kept], fake[kept]
 
 
 def on_weights(network: nn.Module | None, due: Mapping[str, WeightedPenalty]) -> Terms:
