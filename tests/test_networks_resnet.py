@@ -275,7 +275,7 @@ def no_numbers(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.usefixtures("no_numbers")
 def test_biggan_and_sagan_have_the_sizes_that_are_published_for_imagenet_at_128():
-    """BigGAN's authors' code prints 70,433,988 and 87,982,370; table 1 of arXiv:1809.11096 says 158.3 for the sum.
+    """BigGAN's authors' code prints 70,433,988 and 87,982,370; table 1 of arXiv:1809.11096 has 158.3 million.
 
     The same table has 81.5 million for both networks of SAGAN (first row).
     """
