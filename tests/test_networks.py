@@ -36,7 +36,7 @@ TABLE: dict[type[nn.Module], dict[str, Any]] = {
     CompactDiscriminator: dict(width=4),
     ResidualGenerator: dict(latent=5, width=16, blocks=1),
     ResidualDiscriminator: dict(width=16, blocks=1),
-    StyleGAN2Generator: dict(latent=5, width=4, widest=8, mapping_layers=2),
+    StyleGAN2Generator: dict(latent=5, width=4, widest=8, mapping_layers=2, mixing=0.0),
     StyleGAN2Discriminator: dict(width=4, widest=8),
     ProgressiveGenerator: dict(latent=5, width=4, widest=8),
     ProgressiveDiscriminator: dict(width=4, widest=8),
