@@ -1,7 +1,8 @@
 """The style-based networks without artefacts: modulated convolutions, sums of pictures, a residual discriminator.
 
 Written from Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", arXiv:1912.04958
-(figures 2 and 7, section 2 and appendix B), and Karras et al. 2019, arXiv:1812.04948, for the mapping network and mixing.
+(figures 2 and 7, section 2 and appendix B), and Karras et al. 2019, arXiv:1812.04948, for the mapping network
+and mixing.
 """
 
 import itertools
