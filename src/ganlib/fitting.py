@@ -191,7 +191,7 @@ def watch(session: Session, *, may_go_back: bool) -> tuple[tuple[str, ...], bool
 
 
 def go_back(session: Session, reason: str, numbers: dict[str, float | int | str], *, nonfinite: bool) -> str:
-    """Roll back to the last healthy look, and say so. The place to raise an augmentation too, once plans have one."""
+    """Roll back to the last healthy look, and say so; a collapse raises the least augmentation of a plan with one."""
     target, factor = last_healthy(session), session.state.rate_factor * session.plan.health.rate_factor
     items = 0 if target is None else int(target.facts["items_seen"])
     told = session.note(
