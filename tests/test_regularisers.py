@@ -1,5 +1,6 @@
 """Penalties of consistency, memory and features against loops and closed forms, and what they remember."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,15 +113,10 @@ def test_history_is_the_distance_to_the_mean_of_the_past():
 def test_a_shift_and_flip_is_one_that_can_be_read_off_each_item():
     items = torch.arange(30.0).view(1, 1, 5, 6).repeat(400, 2, 1, 1) * torch.tensor([1.0, -1.0])[:, None, None]
     made = ShiftAndFlip(2).draw(items, torch.ones(()), draws())(items)
-    seen = set()
+    moves = list(itertools.product(range(-2, 3), range(-2, 3), (False, True)))
+    moved, seen = {move: by_loops(items[0, 0], *move) for move in moves}, set()
     for item in made:
-        candidates = [
-            (down, right, flip)
-            for down in range(-2, 3)
-            for right in range(-2, 3)
-            for flip in (False, True)
-            if torch.equal(item[0], by_loops(items[0, 0], down, right, flip))
-        ]
+        candidates = [move for move, picture in moved.items() if torch.equal(item[0], picture)]
         assert len(candidates) == 1
         assert torch.equal(item[1], -item[0]), "all channels move together"
         seen.add(candidates[0])
