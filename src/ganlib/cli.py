@@ -168,7 +168,7 @@ def _predict_parser() -> ArgumentParser:
         allow_abbrev=False, description="Reconstruct pictures (autoencoders) or enlarge (superres)."
     )
     parser.add_argument("run", type=str, help="a run folder or a .gan file")
-    parser.add_argument("pictures", type=str, help="a picture or a folder of pictures")
+    parser.add_argument("pictures", type=str, help="a picture, a folder of pictures, or an archive or array of them")
     parser.add_argument("--out", type=str, required=True, help="a folder (PNG files of the same names) or a .npz")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
