@@ -114,7 +114,7 @@ class Autoencoder(nn.Module):
             return self.decoder(self.moment + latent @ self.factor().T, labels)
         code = self.encoder(items, labels)
         if self.training:
-            self._remember(code.detach().float())
+            self._remember(code.float())
         return self.decoder(code, labels)
 
     def factor(self) -> Float[Tensor, "latent latent"]:
@@ -125,8 +125,9 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def _remember(self, code: Float[Tensor, "batch latent"]) -> None:
-        self.moment.lerp_(code.mean(0), 0.02)
-        self.second_moment.lerp_(code.T @ code / len(code), 0.02)
+        with torch.autocast(code.device.type, enabled=False):
+            self.moment.lerp_(code.mean(0), 0.02)
+            self.second_moment.lerp_(code.T @ code / len(code), 0.02)
 
 
 class Coded(NamedTuple):
