@@ -210,8 +210,8 @@ class AdversarialAutoencoder(nn.Module):
         mean, log_variance = self.encoder(items, labels).float().chunk(2, 1)
         code = mean + (0.5 * log_variance).exp() * latent
         codes = torch.cat([_Scaled.apply(code, 1 / self.gamma), code.detach(), latent if prior is None else prior])  # type: ignore[list-item]
-        made = self._decoded(codes, None if labels is None else labels.repeat(3)).chunk(3)
-        return Routed(*made, mean, log_variance)
+        first, second, third = self._decoded(codes, None if labels is None else labels.repeat(3)).chunk(3)
+        return Routed(first, second, third, mean, log_variance)
 
     def _decoded(self, code: Tensor, labels: Tensor | None) -> Tensor:
         made = self.decoder(code, labels)

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from ganlib.core import Verdict
 from ganlib.networks.equalised import widths_up_to
-from ganlib.networks.parts import SLOPE, Projection, WithClass, crop, pad, pyramid, spectral_normalise
+from ganlib.networks.parts import SLOPE, Projection, WithClass, crop, pad, pyramid
+from ganlib.networks.spectral import spectral_normalise
 
 LEAP = 4
 """An excitation reaches so many doublings further: from 8 x 8 to 128 x 128."""
@@ -59,12 +60,12 @@ class FastGANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         channels, self.height, self.width = shape
-        doublings, *base = pyramid(self.height, self.width)
+        doublings, base_height, base_width = pyramid(self.height, self.width)
         widths = widths_up_to(doublings, width, widest)
         self.leap = min(LEAP, doublings)
         self.condition = WithClass(num_classes, latent)
         self.base = nn.Sequential(
-            nn.ConvTranspose2d(latent + self.condition.width, 2 * widths[0], tuple(base), bias=False),
+            nn.ConvTranspose2d(latent + self.condition.width, 2 * widths[0], (base_height, base_width), bias=False),
             nn.BatchNorm2d(2 * widths[0]),
             nn.GLU(1),
         )
