@@ -166,7 +166,9 @@ class StyleGAN2Generator(nn.Module):
             styles = styles + shift
         return self.synthesis(styles)
 
-    def synthesis(self, styles: Float[Tensor, "stages batch style"]) -> Float[Tensor, "batch channels height width"]:
+    def synthesis(
+        self, styles: Float[Tensor, "stages batch style"]
+    ) -> Float[Tensor, "batch channels height width"]:
         """Pictures from the style of each stage, the coarsest first."""
         x = self.basis.expand(styles.shape[1], *self.basis.shape).contiguous(memory_format=torch.channels_last)
         x = self.first(x, styles[0])

@@ -40,4 +40,6 @@ def augmentation(kind: AugmentKind, setting: Setting, items_to_come: float, *, r
         return Augmentation(DiffAugment())
     rise = round(RISE_SHARE * items_to_come) if math.isfinite(items_to_come) else 500_000
     augment = AdaptivePipeline() if kind == "ada" else None
-    return Augmentation(augment, constant(0.0), TARGET, max(1, min(rise, 500_000)), most=MOST, pseudo=kind == "apa")
+    return Augmentation(
+        augment, constant(0.0), TARGET, max(1, min(rise, 500_000)), most=MOST, pseudo=kind == "apa"
+    )
