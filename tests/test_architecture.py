@@ -12,10 +12,21 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "ganlib"
 FILES = sorted(SRC.rglob("*.py"))
 RANKS = [
     {"__init__", "core", "errors", "files", "recipe"},
-    {"losses", "likelihoods", "penalties", "networks", "data", "metrics", "training"},
+    {
+        "augment",
+        "losses",
+        "likelihoods",
+        "penalties",
+        "weights",
+        "networks",
+        "data",
+        "metrics",
+        "training",
+    },
     {"tasks", "evaluation"},
     {
         "recipes",
+        "remedies",
         "sampling",
         "stopping",
         "pace",
@@ -26,11 +37,12 @@ RANKS = [
         "progress",
         "model",
         "opening",
+        "predicting",
         "assess",
         "gan",
         "comparison",
     },
-    {"cli", "comparing", "doors", "launching", "__main__"},
+    {"cli", "commands", "doors", "launching", "__main__"},
 ]
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
 SIBLINGS_APART = {0: False, 1: True, 2: True, 3: False, 4: False}
@@ -74,8 +86,10 @@ def test_files_and_functions_are_short(file: Path):
     assert len(lines) <= 400
     for node in ast.walk(ast.parse("\n".join(lines))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = (node.end_lineno or node.lineno) - node.lineno + 1
-            assert length <= 60, f"{node.name} has {length} lines"
+            length = (
+                (node.end_lineno or node.lineno) - node.lineno + 1 - len((ast.get_docstring(node) or "").splitlines())
+            )
+            assert length <= 60, f"{node.name} has {length} lines besides its docstring"
 
 
 @every_file

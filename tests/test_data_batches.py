@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 from collections.abc import Generator, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -251,6 +252,23 @@ def test_encode_of_known_numbers() -> None:
         decode(spec, torch.zeros(2, 3, 1, 3))
     with pytest.raises(DataError, match="not pictures"):
         pictures(Spec("vector", (3,)), torch.zeros(1, 1, 1, 1))
+
+
+@pytest.mark.parametrize(("dtype", "half"), [("uint8", 127.5), ("uint16", 32_767.5)])
+def test_decoding_rounds_the_exact_value(dtype: str, half: float) -> None:
+    """Also beside a half, where arithmetic of 32 bits would fall on the wrong side of it: against exact fractions."""
+    levels = np.linspace(0, 2 * half, 401).round()
+    ties = ((levels + 0.5 - half) / half).astype(np.float32)
+    near = np.concatenate([ties, np.nextafter(ties, np.float32(9)), np.nextafter(ties, np.float32(-9))])
+    other = np.random.default_rng(0).uniform(-1.1, 1.1, 1000).astype(np.float32)
+    values = np.concatenate([near[abs(near) > 1e-9], other, np.float32([0, 1, -1])])  # 127.5 + 1e-17 is 127.5
+    spec = Spec("image", (1, 1, len(values)), dtype=dtype, offset=(half,), scale=(half,))
+    exact = [round(Fraction(half) * (1 + Fraction(float(value)))) for value in values.clip(-1, 1)]
+    for precision in (torch.float32, torch.float64):
+        tensor = torch.from_numpy(values).to(precision).reshape(1, 1, 1, -1)
+        before = tensor.clone()
+        assert decode(spec, tensor).flatten().tolist() == exact
+        assert torch.equal(tensor, before), "the caller's tensor was changed"
 
 
 def test_encoding_leaves_the_owner_alone() -> None:

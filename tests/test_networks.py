@@ -13,9 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from ganlib import networks
 from ganlib.core import Verdict
+from ganlib.networks.biggan import BigGANGenerator
 from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
 from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganlib.networks.fastgan import FastGANDiscriminator, FastGANGenerator
@@ -23,6 +25,7 @@ from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
 from ganlib.networks.parts import crop, pad, pyramid
 from ganlib.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from ganlib.networks.residual import ResidualDiscriminator, ResidualGenerator
+from ganlib.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from ganlib.networks.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from ganlib.networks.vectors import MixtureGenerator, NoisyDiscriminator
 
@@ -37,6 +40,9 @@ TABLE: dict[type[nn.Module], dict[str, Any]] = {
     CompactDiscriminator: dict(width=4),
     ResidualGenerator: dict(latent=5, width=16, blocks=1),
     ResidualDiscriminator: dict(width=16, blocks=1),
+    ResNetGenerator: dict(latent=5, width=4),
+    ResNetDiscriminator: dict(width=4),
+    BigGANGenerator: dict(latent=5, width=4, shared=3),
     StyleGAN2Generator: dict(latent=5, width=4, widest=8, mapping_layers=2, mixing=0.0),
     StyleGAN2Discriminator: dict(width=4, widest=8),
     ProgressiveGenerator: dict(latent=5, width=4, widest=8),
@@ -92,8 +98,29 @@ def output(found: Tensor | Verdict) -> Tensor:
     return found.logits[0] if isinstance(found, Verdict) else found
 
 
+def away_from_the_start(network: nn.Module) -> nn.Module:
+    """The network with noise on every weight: zeros at the start hide what they multiply."""
+    rng = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=rng, dtype=weight.dtype))
+    return network
+
+
+def at_rest(network: nn.Module) -> nn.Module:
+    """The network with the power iterations of its spectral norms at their end: in training each call makes one."""
+    with torch.no_grad():
+        for weight in network.modules():
+            if isinstance(weight, ParametrizationList):
+                for _ in range(300):
+                    weight()
+                weight.eval()
+    return network
+
+
 def is_residual_start(kind: type[nn.Module], name: str) -> bool:
-    return kind in BEGINS_AT_ZERO and (".expand." in name or ".mix." in name)
+    in_attention = name.startswith("attention.") and name != "attention.gain"
+    return in_attention or (kind in BEGINS_AT_ZERO and (".expand." in name or ".mix." in name))
 
 
 def rests(kind: type[nn.Module], name: str, network: nn.Module) -> bool:
@@ -166,7 +193,7 @@ def test_weights_survive_a_file(kind: type[nn.Module], num_classes: int):
 @every_network
 def test_a_conditional_network_wants_labels_and_heeds_them(kind: type[nn.Module]):
     shape = (1, 8, 8)
-    network, given = build(kind, shape, num_classes=3).eval(), inputs(kind, shape)
+    network, given = away_from_the_start(build(kind, shape, num_classes=3)).eval(), inputs(kind, shape)
     with pytest.raises(ValueError, match="labels"):
         network(given)
     one, other = (output(network(given, torch.full((3,), label))) for label in (0, 2))
@@ -195,9 +222,7 @@ def test_gradients_of_gradients_reach_the_weights(kind: type[nn.Module], shape: 
     network, items = build(kind, shape, num_classes=2).double(), inputs(kind, shape).double().requires_grad_()
     labels = torch.tensor([0, 1, 1])
     rng = torch.Generator().manual_seed(5)
-    with torch.no_grad():  # away from the zeros at the start
-        for weight in network.parameters():
-            weight.add_(0.05 * torch.randn(weight.shape, generator=rng, dtype=torch.float64))
+    at_rest(away_from_the_start(network))
     weights = list(network.parameters())
     direction = [torch.randn(weight.shape, generator=rng, dtype=torch.float64) for weight in weights]
 
@@ -224,7 +249,7 @@ def test_the_logit_of_an_item_is_its_own_affair_without_batch_statistics(kind: t
     network, items = build(kind, shape, num_classes=2), inputs(kind, shape, batch=4)
     labels, other = torch.tensor([0, 1, 1, 0]), items.clone()
     other[1:] = other[1:].flip(0) * 3 + 1
-    first, second = (output(network(x, labels))[0] for x in (items, other))
+    first, second = (output(at_rest(network)(x, labels))[0] for x in (items, other))
     has_norm = any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in network.modules())
     assert has_norm == (kind in MIXES_ITEMS)
     assert torch.allclose(first, second, rtol=1e-5, atol=1e-6) != (kind in MIXES_ITEMS | LOOKS_AT_GROUPS)
@@ -330,7 +355,11 @@ def test_perceptrons_have_the_widths_they_are_given():
     assert dropped == [0.3] * 3
 
 
-@pytest.mark.parametrize("kind", [DCGANGenerator, CompactGenerator, MLPGenerator], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    [DCGANGenerator, CompactGenerator, MLPGenerator, ResNetGenerator, BigGANGenerator],
+    ids=lambda kind: kind.__name__,
+)
 def test_bounded_generators_stay_within_one(kind: type[nn.Module]):
     made = build(kind, (1, 8, 8))(100 * inputs(kind, (1, 8, 8)))
     assert float(made.detach().abs().max()) <= 1

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ganlib import penalties
 from ganlib.core import Constraint, Draws, GeneratorPenalty, Judge, Pair, Penalty, Verdict
-from ganlib.networks.parts import spectral_normalise
+from ganlib.networks.spectral import spectral_normalise
 from ganlib.penalties import R1, R2, ClipWeights, Dragan, Drift, GradientPenalty, PathLength
 
 

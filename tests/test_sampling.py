@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from ganlib.networks.compact import CompactGenerator
 from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
-from ganlib.sampling import CHUNK_ITEMS, Sampler, slerp, truncated
+from ganlib.sampling import CHUNK_ITEMS, Sampler, chunk_items, slerp, truncated
 from ganlib.tasks.generate import Generate
+from ganlib.training.runtime import seed_of
 
 SHARE = (0.6, 0.3, 0.1)
 
 
-def sampler(num_classes: int = 0, *, family: str = "mlp") -> Sampler:
+def sampler(num_classes: int = 0, *, family: str = "mlp", at_once: int = CHUNK_ITEMS) -> Sampler:
     def generator() -> nn.Module:
         if family == "mlp":
             return MLPGenerator((3,), latent=5, widths=(6,), num_classes=num_classes, batch_norm=True)
@@ -26,7 +27,7 @@ def sampler(num_classes: int = 0, *, family: str = "mlp") -> Sampler:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = task.networks()[0]
-    return Sampler(task, network.eval(), "cpu", SHARE if num_classes else ())
+    return Sampler(task, network.eval(), "cpu", SHARE if num_classes else (), at_once)
 
 
 def draw(made: Sampler, num_items: int, seed: int = 0, **options) -> Tensor:
@@ -40,11 +41,12 @@ def drawn_labels(made: Sampler, num_items: int, seed: int = 0, **options) -> Ten
 
 @pytest.mark.parametrize("family", ["mlp", "compact"])
 @pytest.mark.parametrize("num_classes", [0, 3])
-def test_the_first_items_of_a_seed_are_the_same_however_many_are_drawn(num_classes: int, family: str):
-    made = sampler(num_classes, family=family)
-    many = draw(made, 2 * CHUNK_ITEMS + 5)
-    assert len(many) == 2 * CHUNK_ITEMS + 5
-    for count in (1, CHUNK_ITEMS - 1, CHUNK_ITEMS, CHUNK_ITEMS + 1):
+@pytest.mark.parametrize("at_once", [CHUNK_ITEMS, 3 * CHUNK_ITEMS])
+def test_the_first_items_of_a_seed_are_the_same_however_many_are_drawn(at_once: int, num_classes: int, family: str):
+    made = sampler(num_classes, family=family, at_once=at_once)
+    many = draw(made, 2 * at_once + 5)
+    assert len(many) == 2 * at_once + 5
+    for count in (1, CHUNK_ITEMS - 1, CHUNK_ITEMS, CHUNK_ITEMS + 1, at_once, at_once + 1):
         assert torch.equal(draw(made, count), many[:count])
     assert torch.equal(draw(made, 9), draw(made, 9))
     assert not torch.equal(draw(made, 9, seed=1), draw(made, 9))
@@ -68,6 +70,40 @@ def test_the_stream_comes_in_chunks_and_makes_none_before_it_is_asked_for():
     sizes = [len(items) for items, _ in stream]
     assert sizes == [CHUNK_ITEMS, CHUNK_ITEMS, CHUNK_ITEMS - 10]
     assert calls == [CHUNK_ITEMS] * 3, "another batch size may round differently"
+
+
+def test_small_items_are_run_more_at_once_on_the_same_latents_and_labels():
+    assert [chunk_items(shape) for shape in ((20,), (1, 8, 8), (65,), (3, 8, 8))] == [512, 512, 64, 64]
+    plain, wide = sampler(3), sampler(3, at_once=4 * CHUNK_ITEMS)
+    sizes: list[int] = []
+    wide.generator.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    count, given = 4 * CHUNK_ITEMS + 9, torch.tensor([2, 0, 1, 1, 0])
+    torch.testing.assert_close(draw(wide, count), draw(plain, count))
+    torch.testing.assert_close(draw(wide, count, labels=given), draw(plain, count, labels=given))
+    assert torch.equal(drawn_labels(wide, count), drawn_labels(plain, count))
+    assert torch.equal(drawn_labels(wide, count, labels=given), drawn_labels(plain, count, labels=given))
+    assert torch.equal(draw(wide, 9), wide.run(wide.latents(9, 0), wide.labels(9, 0)))
+    assert set(sizes) == {4 * CHUNK_ITEMS}, "another batch size may round differently"
+
+
+@pytest.mark.parametrize("at_once", [CHUNK_ITEMS, 2 * CHUNK_ITEMS])
+def test_parts_make_up_the_whole(at_once: int):
+    made, count = sampler(3, at_once=at_once), 5 * CHUNK_ITEMS + 3
+    parts = [list(made.stream(count, seed=2, part=(rank, 2))) for rank in range(2)]
+    dealt = [parts[k % 2][k // 2] for k in range(len(parts[0]) + len(parts[1]))]
+    assert torch.equal(torch.cat([items for items, _ in dealt]), draw(made, count, seed=2))
+
+
+def test_each_chunk_of_latents_has_a_seed_of_its_own():
+    """What is drawn for a seed must not change: a fresh generator for every 64 items, whatever is drawn before."""
+    made = sampler(3)
+    for number in (2, 0, 1):
+        rng = torch.Generator().manual_seed(seed_of(7, "latent", number))
+        expected = torch.randn(CHUNK_ITEMS, 5, generator=rng)
+        assert torch.equal(made.latents(192, 7)[64 * number : 64 * number + 64], expected)
+        rng = torch.Generator().manual_seed(seed_of(7, "label", number))
+        classes = torch.multinomial(torch.tensor(SHARE), CHUNK_ITEMS, replacement=True, generator=rng)
+        assert torch.equal(made.labels(192, 7)[64 * number : 64 * number + 64], classes)
 
 
 @pytest.mark.parametrize("count", [1, CHUNK_ITEMS - 1, CHUNK_ITEMS, CHUNK_ITEMS + 3])

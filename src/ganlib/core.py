@@ -355,4 +355,6 @@ class Plan:
     health: Health = field(default_factory=Health)
     augmentation: Augmentation | None = None
     joint_verdicts: bool = False  # one pass over real and fake together; right only where no layer mixes items
+    top_share: Schedule = field(default_factory=lambda: constant(1.0))  # of the fakes, the best: the generator's loss
+    unrolled_steps: int = 0  # virtual updates of the discriminator before the generator's turn
     notes: Mapping[str, Any] = field(default_factory=dict)  # what the recipe chose, for people to read

@@ -24,7 +24,9 @@ from ganlib.files import explained, write_bytes
 from ganlib.gan import GAN
 from ganlib.metrics.features import FeatureExtractor
 from ganlib.metrics.named import named
+from ganlib.predicting import predict_files
 from ganlib.progress import say
+from ganlib.remedies import parse
 from ganlib.training.run import Run
 from ganlib.training.runtime import choose_device
 from ganlib.training.team import leave
@@ -37,6 +39,7 @@ def fit(
     recipe: str | None = None,
     recipe_function: str,
     recipe_options: Mapping[str, Any],
+    remedies: str | None = None,
     minutes: float | None = None,
     items: int | None = None,
     cpu_seconds: float | None = None,
@@ -61,7 +64,7 @@ def fit(
     if not out:
         raise UsageError("--out is empty; name a run folder")
     function = recipes.find(recipe_function)
-    chosen = function(**recipe_options)
+    chosen = function(**recipe_options).with_remedies(*(() if remedies is None else parse(remedies)))
     asked = chosen if recipe is not None or chosen != function() else None
     gan = GAN(asked, seed=seed, device=device, precision=precision, compile=compile)
     gan.fit(
@@ -127,6 +130,13 @@ def sample(
         )
         save_folder(path, (picture for part in made for picture in part), _numbers(known), spec.classes)
     return number
+
+
+def predict(run: str, source: str, out: str, device: str) -> int:
+    """Write what the generator makes of a picture or a folder of them; returns how many."""
+    if not out:
+        raise UsageError("--out is empty; name a folder or a .npz file")
+    return predict_files(GAN.load(run, device=device).model_, Path(source), Path(out))
 
 
 def evaluate(
@@ -222,6 +232,9 @@ def show(run: str, grid_out: str | None, animation_out: str | None) -> dict[str,
         "best_score": min((record["score"] for record in scores), default=None),  # type: ignore[type-var]
         "grid": str(grids[-1]) if grids else None,
         "plot": str(opened.folder / "losses.png"),
+        "then": f"enlarge pictures: ganlib predict {run} PICTURES --out larger/"
+        if facts["recipe"]["name"] == "superres"
+        else f"draw more: ganlib sample {run} -n 100 --out samples/",
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganlib.core import Batch
 from ganlib.data import Data, decode, pictures
 from ganlib.data.show import grid, save_png, scatter
 from ganlib.errors import DivergedError
@@ -18,7 +19,7 @@ from ganlib.metrics.features import FeatureExtractor, Pixels, RandomConvolutions
 from ganlib.metrics.health import PREFIX, duplicate_share, findings, logit_gap, signs_in, spread_ratio
 from ganlib.metrics.scores import frechet_distance, neighbourhood
 from ganlib.penalties import item_logits
-from ganlib.sampling import CHUNK_ITEMS, refresh_statistics
+from ganlib.sampling import refresh_statistics
 from ganlib.saving import last_healthy, roll_back, save
 from ganlib.session import Session
 from ganlib.training.guard import NonFinite, Trouble
@@ -33,6 +34,7 @@ GAP_ITEMS = 512
 NEIGHBOURS = 5
 PLOT_SECONDS = 60.0
 GRID_ITEMS = 64
+PAIRED_ITEMS = 64  # for what is told of each item and what is made of it
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,8 @@ def look(session: Session) -> float | None:
     if session.team.rank == 0:
         score = validation_score(session, fake)
         found = {**({} if score is None else {"score": score}), **measured_signs(session, real, fake, score)}
+        if not session.plan.task.draws:
+            found["psnr"] = signal_to_noise(session)
     found = session.team.first(found)
     if found:
         record = {"items": session.state.items_seen, **found}
@@ -250,8 +254,14 @@ def look(session: Session) -> float | None:
 
 
 def draw_grid(session: Session) -> np.ndarray:
-    """The items of fixed latents, images in a grid (a column per class where there are up to 16), else as points."""
+    """The items of fixed latents, images in a grid (a column per class where there are up to 16), else as points.
+
+    Where nothing can be drawn, what the task shows of some held-out items, side by side.
+    """
     spec, count, labels = session.data.spec, GRID_ITEMS, None
+    if not session.plan.task.draws:
+        shown = session.plan.task.exhibit(session.sampler.paired(_some(session, GRID_ITEMS // 4)))
+        return grid(pictures(spec, torch.stack(shown, 1).flatten(0, 1)), 2 * len(shown))
     columns = None
     if session.sampler.label_share and len(spec.classes) <= 16:
         columns = len(spec.classes)
@@ -281,17 +291,38 @@ def score_items(session: Session) -> int:
 def real_features(session: Session) -> Tensor:
     """The features of the items that samples are compared with: held-out ones, of the training where there are none."""
     if session.real_features is None:
-        reference, count = session.validation or session.data, score_items(session)
-        chosen = np.linspace(0, len(reference) - 1, count).astype(np.int64)
-        own = range(session.team.rank * CHUNK_ITEMS, count, session.team.size * CHUNK_ITEMS)
-        parts = (reference.batch(chosen[first : first + CHUNK_ITEMS])["real"] for first in own)
-        session.real_features = _features(session, parts)
+        session.real_features = _features(session, (batch["real"] for batch in _reference(session)))
     return session.real_features
 
 
+def _reference(session: Session) -> Iterator[Batch]:
+    """The items that samples are compared with, of which each process has every `size`-th chunk."""
+    reference, count = session.validation or session.data, score_items(session)
+    chosen = np.linspace(0, len(reference) - 1, count).astype(np.int64)
+    size = session.sampler.chunk_items
+    for first in range(session.team.rank * size, count, session.team.size * size):
+        yield reference.batch(chosen[first : first + size])
+
+
+def _some(session: Session, count: int) -> Batch:
+    """A few of the items that samples are compared with."""
+    reference = session.validation or session.data
+    return reference.batch(np.linspace(0, len(reference) - 1, min(count, len(reference))).astype(np.int64))
+
+
+def signal_to_noise(session: Session) -> float:
+    """The mean over items of 10 log₁₀(2² / mean squared error) in dB, of what the generator makes of held-out items."""
+    pair = session.sampler.paired(_some(session, PAIRED_ITEMS))
+    errors = (quantise(pair.fake) - pair.real).square().flatten(1).mean(1)
+    return float((10 * torch.log10(4 / errors.clamp(min=1e-10))).mean())
+
+
 def fake_features(session: Session) -> Tensor:
-    """The features of as many samples, of latents that stay the same."""
+    """The features of as many samples, of latents that stay the same; or of what is made of the real items."""
     image = session.data.spec.kind == "image"
+    if not session.plan.task.draws:
+        made = (session.sampler.paired(batch).fake.cpu() for batch in _reference(session))
+        return _features(session, (quantise(items) if image else items for items in made))
     part = session.team.rank, session.team.size
     drawn = session.sampler.stream(score_items(session), seed=session.seed + 1, part=part)
     return _features(session, (quantise(items) if image else items for items, _ in drawn))
@@ -299,16 +330,21 @@ def fake_features(session: Session) -> Tensor:
 
 def _features(session: Session, own_chunks: Iterable[Tensor]) -> Tensor:
     """The features of all items that are scored, of which each process brings every `size`-th chunk."""
-    count = score_items(session)
-    some = session.team.rank * CHUNK_ITEMS < count
-    own = features(extractor_for(session.data), own_chunks, batch_items=CHUNK_ITEMS) if some else torch.empty(0, 0)
-    return session.team.dealt(own, count, CHUNK_ITEMS)
+    count, size = score_items(session), session.sampler.chunk_items
+    some = session.team.rank * size < count
+    own = features(extractor_for(session.data), own_chunks, batch_items=size) if some else torch.empty(0, 0)
+    return session.team.dealt(own, count, size)
 
 
 def validation_score(session: Session, fake: Tensor) -> float | None:
-    """The Fréchet distance of samples to the validation items, None without any. Lower is better; not an FID."""
+    """The Fréchet distance of samples to the validation items, None without any. Lower is better; not an FID.
+
+    Where nothing is drawn, the mean squared distance of features between each item and what is made of it.
+    """
     if session.validation is None or not bool(torch.isfinite(fake).all()):
         return None
+    if not session.plan.task.draws:
+        return float((real_features(session) - fake).square().sum(1).mean())
     return frechet_distance(real_features(session), fake)
 
 

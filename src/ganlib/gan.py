@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganlib import diagnosis, model, recipes
+from ganlib import diagnosis, model, predicting, recipes
 from ganlib.assess import assess_model
 from ganlib.data import Data, decode, load
 from ganlib.diagnosis import Diagnosis
@@ -25,7 +25,7 @@ from ganlib.pace import pace_of
 from ganlib.penalties import item_logits
 from ganlib.progress import Style, say, shown
 from ganlib.recipe import Recipe
-from ganlib.sampling import CHUNK_ITEMS, Sampler, slerp
+from ganlib.sampling import Sampler, chunk_items, slerp
 from ganlib.session import CHECKPOINT_SECONDS, Session
 from ganlib.stopping import stop_wishes
 from ganlib.training.run import Run
@@ -135,7 +135,7 @@ class GAN:
     def stream(
         self, num_items: int, *, labels: object = None, seed: int = 0, truncation: float | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """The items of :meth:`sample` and their class numbers, 64 at a time: a million of them in constant memory."""
+        """The items of :meth:`sample` and their class numbers, some at a time: a million of them in constant memory."""
         self.check_draw(num_items, seed, truncation)
         spec, chosen = self.model_.setting.spec, self._class_numbers(labels)
         for part, known in self.model_.sampler.stream(num_items, seed=seed, labels=chosen, truncation=truncation):
@@ -160,19 +160,16 @@ class GAN:
         """The latents that :meth:`sample` uses for this seed, float32 [n, latent]."""
         return self.model_.sampler.latents(num_items, seed).numpy()
 
-    def predict(self, latents: np.ndarray | Tensor, labels: object = None) -> np.ndarray:
-        """The generator as a function: latents [n, latent] and classes to items."""
-        latent = torch.as_tensor(latents).detach().to("cpu", torch.float32)
-        if latent.ndim != 2:
-            raise DataError(f"latents of shape {tuple(latent.shape)}; accepted is [items, latent], as latents() gives")
-        condition = self._class_numbers(labels)
-        if self.model_.label_share:
-            if condition is None:
-                raise UsageError("this model needs labels: one class, or one for each latent")
-            if len(condition) not in (1, len(latent)):
-                raise UsageError(f"{len(condition)} labels for {len(latent)} latents; give one class, or one for each")
-            condition = condition[torch.arange(len(latent)) % len(condition)]
-        return decode(self.model_.setting.spec, self.model_.sampler.run(latent, condition))
+    def predict(self, given: object, labels: object = None) -> np.ndarray:
+        """The generator as a function: of latents [n, latent], or of pictures or vectors where it takes such.
+
+        Autoencoders reconstruct (and those of pictures take latents too), ``superres`` enlarges pictures of any size.
+        """
+        if predicting.takes_latents(self.model_, given):
+            return predicting.of_latents(self.model_, given, self._class_numbers(labels))
+        if self.model_.plan.task.any_size:
+            return predicting.of_pictures(self.model_, given)
+        return predicting.of_items(self.model_, self._as_trained(given, labels))
 
     def interpolate(
         self, num_steps: int, *, start: int = 0, end: int = 1, label: object = None, seed: int = 0
@@ -186,7 +183,7 @@ class GAN:
         way = slerp(latents[start], latents[end], num_steps)
         if self.model_.label_share and label is None:
             label = self.model_.setting.spec.classes[int(self.model_.sampler.labels(start + 1, seed)[start])]
-        return self.predict(way, label)
+        return predicting.of_latents(self.model_, way, self._class_numbers(label))
 
     def score(self, items: object, labels: object = None) -> np.ndarray:
         """The discriminator's logit of each item, [n]: higher is more real. Only differences mean anything.
@@ -195,13 +192,17 @@ class GAN:
         """
         judge = self.model_.discriminator
         if judge is None:
-            raise UsageError("this model was saved without its discriminator; score needs it")
+            none = self.model_.plan.objective.loss is None
+            why = f"recipe {self.model_.recipe.name} has no" if none else "this model was saved without its"
+            raise UsageError(f"{why} discriminator; score needs one")
         given = self._as_trained(items, labels)
         if self.model_.label_share and given.labels is None:
             raise UsageError("this model judges an item together with its class: pass labels")
         made = []
-        for numbers in _chunks(len(given)):
-            full = np.resize(numbers, CHUNK_ITEMS)  # chunks of one size: another may round differently
+        size = chunk_items(self.model_.setting.spec.shape)
+        for first in range(0, len(given), size):
+            numbers = np.arange(first, min(first + size, len(given)))
+            full = np.resize(numbers, size)  # chunks of one size: another may round differently
             batch = Runtime(self.model_.device).move(given.batch(full))
             with torch.inference_mode():
                 verdict = judge(batch["real"], batch.get("label") if self.model_.label_share else None)
@@ -283,7 +284,7 @@ class GAN:
 
     def _train(self, request: Request, style: Style) -> "GAN":
         prepared, team = prepare(request), request.runtime.team
-        state, plan = prepared.state, prepared.plan
+        state, plan, chunk = prepared.state, prepared.plan, chunk_items(prepared.train.spec.shape)
         for notice in prepared.notices:
             say(notice, style)
         with stop_wishes() as stop:
@@ -295,7 +296,7 @@ class GAN:
                 request.runtime,
                 prepared.facts["seed"],
                 request.pace,
-                Sampler(plan.task, state.average, request.runtime.device, prepared.label_share),
+                Sampler(plan.task, state.average, request.runtime.device, prepared.label_share, chunk),
                 request.run,
                 stop,
                 patient=request.pace.items is None and request.pace.seconds is None,
@@ -383,9 +384,3 @@ class GAN:
 
     def _size_for(self, items: object) -> tuple[int, int] | None:
         return None if isinstance(items, Data) else self.model_.setting.size
-
-
-def _chunks(items: int | np.ndarray) -> Iterator[np.ndarray]:
-    numbers = np.arange(items) if isinstance(items, int) else items
-    for first in range(0, len(numbers), CHUNK_ITEMS):
-        yield numbers[first : first + CHUNK_ITEMS]

@@ -20,12 +20,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ganlib import __version__, recipes
+from ganlib import __version__, recipes, remedies
 from ganlib.core import Plan, Spec
 from ganlib.errors import DamagedError, MissingError, RunError
 from ganlib.files import write_bytes
 from ganlib.recipe import Recipe, Setting
-from ganlib.sampling import Sampler
+from ganlib.sampling import Sampler, chunk_items
 from ganlib.training import checkpoint
 from ganlib.training.run import Run
 from ganlib.training.runtime import Runtime
@@ -52,7 +52,8 @@ class Model:
 
     @property
     def sampler(self) -> Sampler:
-        return Sampler(self.plan.task, self.generator, self.device, self.label_share)
+        chunk = chunk_items(self.setting.spec.shape)
+        return Sampler(self.plan.task, self.generator, self.device, self.label_share, chunk)
 
 
 def to_json(recipe: Recipe, setting: Setting, label_share: tuple[float, ...], seed: int) -> dict[str, Any]:
@@ -85,7 +86,9 @@ def from_json(value: Any, where: str) -> tuple[Recipe, Setting, tuple[float, ...
             raise RunError(
                 f"{where} was written by ganlib {value['made_with']['ganlib']}, this is {__version__}; upgrade"
             )
-        recipe = recipes.find(value["recipe"]["name"])(**value["recipe"]["options"])
+        recipe = recipes.find(value["recipe"]["name"])(**value["recipe"]["options"]).with_remedies(
+            *(remedies.find(each["name"])(**each["options"]) for each in value["recipe"].get("remedies", ()))
+        )
         given = value["setting"]["spec"].items()
         spec: dict[str, Any] = {key: tuple(part) if isinstance(part, list) else part for key, part in given}
         size = value["setting"]["size"]

@@ -263,7 +263,8 @@ def _computed_by(runtime: Runtime) -> dict[str, Any]:
 
 def _told(recipe: Recipe) -> str:
     options = ", ".join(f"{name}={value}" for name, value in recipe.options.items() if value is not None)
-    return f"recipe {recipe.name} ({options})"
+    names = ", ".join(remedy.name for remedy in recipe.remedies)
+    return f"recipe {recipe.name} ({options})" + f" and the remedies {names}" * bool(names)
 
 
 def _short(value: object) -> str:
@@ -341,7 +342,8 @@ def about(data: Data, opened: Opened, run: Run | None) -> list[str]:
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in opened.plan.notes.items()
     )
-    about_recipe = f"recipe {opened.recipe.name}" + (f" ({choice})" if choice else "")
+    names = ", ".join(remedy.name for remedy in opened.recipe.remedies)
+    about_recipe = f"recipe {opened.recipe.name}" + f" ({choice})" * bool(choice) + f" with {names}" * bool(names)
     told = [f"{len(data):,} {spec.kind}s {size} from {data.source}{classes}; {about_recipe} on {opened.setting.device}"]
     if data.labels is not None and not opened.setting.conditional:
         unused = opened.recipe.labels == "unused"

@@ -1,18 +1,30 @@
 """Drawing from a generator: the same items for the same seed, however many are asked for at a time."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ganlib.core import Condition, Draws, Task
-from ganlib.training.runtime import seed_of
+from ganlib.core import Batch, Condition, Draws, Pair, Task
+from ganlib.training.runtime import Runtime, seed_of
 
 CHUNK_ITEMS = 64
-"""Networks always run on this many items at once: convolutions of another batch size may round differently."""
+"""Latents and labels are drawn this many at a time, each time from a seed of their own."""
+
+SMALL_NUMBERS, SMALL_CHUNK_ITEMS = 64, 512
+"""Items of up to so many numbers go through networks so many at once: calls would cost as much as the work."""
+
+
+def chunk_items(shape: Sequence[int]) -> int:
+    """How many items of a shape networks always run on at once: another batch size may round differently."""
+    return SMALL_CHUNK_ITEMS if math.prod(shape) <= SMALL_NUMBERS else CHUNK_ITEMS
+
+
+CHUNK_NUMBERS = 2**18
+"""Fewer items at once where they have more than 4,096 numbers each: what is made of large pictures is larger yet."""
 
 
 def truncated(latent: Float[Tensor, "batch latent"], limit: float) -> Float[Tensor, "batch latent"]:
@@ -39,23 +51,24 @@ def slerp(
 
 @dataclass(frozen=True)
 class Sampler:
-    """A trained generator ready to draw. `label_share` is how often each class is drawn where none is asked for."""
+    """A trained generator ready to draw. `label_share` is how often each class is drawn where none is asked for.
+
+    `chunk_items` is that of :func:`chunk_items`, a multiple of :data:`CHUNK_ITEMS`.
+    """
 
     task: Task
     generator: nn.Module
     device: str
     label_share: tuple[float, ...] = ()
+    chunk_items: int = CHUNK_ITEMS
 
     def latents(self, num_items: int, seed: int, truncation: float | None = None) -> Float[Tensor, "items latent"]:
         """The latents of the first `num_items` items of that seed, on the CPU."""
-        num_chunks = math.ceil(num_items / CHUNK_ITEMS)
-        drawn = [self._latent_chunk(seed, chunk, truncation) for chunk in range(num_chunks)]
-        return torch.cat(drawn)[:num_items]
+        return self._latents(range(math.ceil(num_items / CHUNK_ITEMS)), seed, truncation)[:num_items]
 
     def labels(self, num_items: int, seed: int) -> Int[Tensor, " items"]:
         """The classes of the first `num_items` items of that seed, drawn as often as in the training data."""
-        num_chunks = math.ceil(num_items / CHUNK_ITEMS)
-        return torch.cat([self._label_chunk(seed, chunk) for chunk in range(num_chunks)])[:num_items]
+        return self._labels(range(math.ceil(num_items / CHUNK_ITEMS)), seed)[:num_items]
 
     def stream(
         self,
@@ -70,41 +83,70 @@ class Sampler:
 
         Of a `part` (rank, size) only every `size`-th chunk is drawn, from number `rank` on.
         """
-        for chunk in range(part[0], math.ceil(num_items / CHUNK_ITEMS), part[1]):
-            first = chunk * CHUNK_ITEMS
+        for first in range(part[0] * self.chunk_items, num_items, part[1] * self.chunk_items):
+            end = first + self.chunk_items
+            draws = range(first // CHUNK_ITEMS, end // CHUNK_ITEMS)
             condition: Condition = None
-            if self.label_share:
-                numbers = torch.arange(first, first + CHUNK_ITEMS)
-                condition = self._label_chunk(seed, chunk) if labels is None else labels[numbers % len(labels)]
-            items = self._chunk(self._latent_chunk(seed, chunk, truncation), condition)
-            wanted = min(CHUNK_ITEMS, num_items - first)
+            if self.label_share and labels is None:
+                condition = self._labels(draws, seed)
+            elif self.label_share and labels is not None:
+                condition = labels[torch.arange(first, end) % len(labels)]
+            items = self._chunk(self._latents(draws, seed, truncation), condition)
+            wanted = min(end, num_items) - first
             yield items[:wanted], None if condition is None else condition[:wanted]
 
     def run(self, latent: Float[Tensor, "batch latent"], condition: Condition) -> Tensor:
         """The generator on any number of latents, in chunks of one size, the last filled up; items on the CPU."""
         made = []
-        for first in range(0, len(latent), CHUNK_ITEMS):
-            part, known = latent[first : first + CHUNK_ITEMS], None
-            missing = CHUNK_ITEMS - len(part)
+        for first in range(0, len(latent), self.chunk_items):
+            part, known = latent[first : first + self.chunk_items], None
+            missing = self.chunk_items - len(part)
             if condition is not None:
-                known = condition[first : first + CHUNK_ITEMS]
+                known = condition[first : first + self.chunk_items]
                 known = torch.cat([known, known[:1].expand(missing)])
-            made.append(self._chunk(torch.cat([part, part[:1].expand(missing, -1)]), known)[: CHUNK_ITEMS - missing])
+            made.append(
+                self._chunk(torch.cat([part, part[:1].expand(missing, -1)]), known)[: self.chunk_items - missing]
+            )
         return torch.cat(made)
+
+    def transformed(self, items: Float[Tensor, "batch *item"], condition: Condition) -> Tensor:
+        """What the generator makes of items, in chunks of one size, the last filled up; on the CPU."""
+        size, made = max(1, min(CHUNK_ITEMS, CHUNK_NUMBERS // items[0].numel())), []
+        for first in range(0, len(items), size):
+            rows = torch.arange(first, first + size).clamp(max=len(items) - 1)
+            batch = {"items": items[rows]} | ({} if condition is None else {"condition": condition[rows]})
+            batch = Runtime(self.device).move(batch)
+            with torch.inference_mode():
+                part = self.task.transform(self.generator, batch["items"], batch.get("condition"))
+            made.append(part.float().cpu()[: len(items) - first])
+        return torch.cat(made)
+
+    @torch.inference_mode()
+    def paired(self, batch: Batch) -> Pair:
+        """Real items and what the generator makes of them, where it makes items of items alone."""
+        draws = Draws(torch.Generator(self.device).manual_seed(0))
+        return self.task.pair(self.generator, self.task.draw(Runtime(self.device).move(batch), draws))
 
     @torch.inference_mode()
     def _chunk(self, latent: Float[Tensor, "chunk latent"], condition: Condition) -> Tensor:
         known = condition if condition is None else condition.to(self.device)
         return self.task.sample(self.generator, latent.to(self.device), known).float().cpu()
 
-    def _latent_chunk(self, seed: int, chunk: int, truncation: float | None) -> Tensor:
+    def _latents(self, draws: range, seed: int, truncation: float | None) -> Tensor:
         # Drawn on the CPU, so that a seed means the same latents on every device.
-        latent = self.task.latent(CHUNK_ITEMS, Draws(torch.Generator().manual_seed(seed_of(seed, "latent", chunk))))
+        rng = torch.Generator()
+        drawn = [self.task.latent(CHUNK_ITEMS, Draws(rng.manual_seed(seed_of(seed, "latent", k)))) for k in draws]
+        latent = torch.cat(drawn)
         return latent if truncation is None else truncated(latent, truncation)
 
-    def _label_chunk(self, seed: int, chunk: int) -> Tensor:
-        rng = torch.Generator().manual_seed(seed_of(seed, "label", chunk))
-        return torch.multinomial(torch.tensor(self.label_share), CHUNK_ITEMS, replacement=True, generator=rng)
+    def _labels(self, draws: range, seed: int) -> Tensor:
+        rng, share = torch.Generator(), torch.tensor(self.label_share)
+        return torch.cat(
+            [
+                torch.multinomial(share, CHUNK_ITEMS, replacement=True, generator=rng.manual_seed(number))
+                for number in (seed_of(seed, "label", k) for k in draws)
+            ]
+        )
 
 
 @torch.no_grad()
@@ -114,7 +156,7 @@ def refresh_statistics(sampler: Sampler, seed: int, num_batches: int = 8) -> Non
     Standing statistics, Brock et al. 2018, arXiv:1809.11096, section 4.1; drawn as in training, from a fixed seed.
     """
     norms = [m for m in sampler.generator.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
+    if not norms or not sampler.task.draws:
         return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

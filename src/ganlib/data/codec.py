@@ -34,23 +34,23 @@ def decode(spec: Spec, tensor: Float[Tensor, "batch *item"]) -> Shaped[np.ndarra
     Integers are rounded, and clamped to what their dtype can hold. Raises :class:`DataError` for another item shape.
     """
     _check(spec, tensor)
-    values = tensor.detach().to("cpu", torch.float64).numpy()
-    offset, scale = np.asarray(spec.offset), np.asarray(spec.scale)
+    values = tensor.detach().to("cpu", torch.float64, copy=True).numpy()
     if spec.kind == "image":
-        values = values.clip(-1.0, 1.0)
-    values = offset + scale * values
+        np.clip(values, -1.0, 1.0, out=values)
+    values *= np.asarray(spec.scale)
+    values += np.asarray(spec.offset)
     dtype = np.dtype(spec.dtype)
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         # 2**63 − 1 has no double; the next one above would wrap round to the most negative integer.
-        values = np.rint(values).clip(
-            limits.min, np.nextafter(float(limits.max), 0) if dtype.itemsize == 8 else limits.max
-        )
+        highest = np.nextafter(float(limits.max), 0) if dtype.itemsize == 8 else limits.max
+        np.rint(values, out=values).clip(limits.min, highest, out=values)
+    made = values.astype(dtype)
     if spec.layout == "HWC":
-        values = np.moveaxis(values, 1, -1)
+        made = np.moveaxis(made, 1, -1)
     elif spec.layout == "HW":
-        values = values[:, 0]
-    return np.ascontiguousarray(values.astype(dtype))
+        made = made[:, 0]
+    return np.ascontiguousarray(made)
 
 
 def pictures(spec: Spec, tensor: Float[Tensor, "batch channels height width"]) -> UInt8[np.ndarray, "batch h w c"]:

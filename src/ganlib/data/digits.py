@@ -13,7 +13,6 @@ def stacked(
     digits are.
     """
     modes = triples(num_items)
-    pictures = images.reshape(len(images), *images.shape[-2:])
     members = [np.flatnonzero(classes == digit) for digit in range(10)]
     # The raw bits of a bit generator never change with a release of numpy; what `Generator` makes of them may.
     raw = np.random.PCG64(np.random.SeedSequence([seed, num_items])).random_raw(modes.size).reshape(modes.shape)
@@ -21,7 +20,7 @@ def stacked(
     for digit, numbers in enumerate(members):
         where = modes == digit
         chosen[where] = numbers[raw[where] % len(numbers)]
-    return np.ascontiguousarray(pictures[chosen].transpose(0, 2, 3, 1)).astype(np.uint8)
+    return np.ascontiguousarray(images[chosen].transpose(0, 2, 3, 1)).astype(np.uint8)
 
 
 def triples(num_items: int) -> Int64[np.ndarray, "items 3"]:

@@ -26,7 +26,8 @@ STACKS = 20_000
 
 _ACCEPTED = (
     "the path of a folder of pictures or shards, of a .tar, .zip, .npz, .npy, IDX or CIFAR .bin file, an array, "
-    "a tensor, a list of arrays, pictures or their paths, a torch Dataset, a Hugging Face Dataset, 'digits' or 'stacked_digits'"
+    "a tensor, a list of arrays, pictures or their paths, a torch Dataset, a Hugging Face Dataset, 'digits' or "
+    "'stacked_digits'"
 )
 
 

@@ -92,15 +92,22 @@ class RandomConvolutions(FeatureExtractor):
         _check_images(items, min_side=4)
         if items.shape[1] != self.channels_in:
             raise DataError(f"images with {items.shape[1]} channels; {self.name} was made for {self.channels_in}")
-        maps, pooled = items, []
+        pooled = []
+        for maps in self.maps(items):
+            deviation, mean = torch.std_mean(maps, dim=(2, 3), correction=0)
+            pooled += [mean, deviation]
+        return torch.cat(pooled, 1)
+
+    def maps(self, items: Float[Tensor, "batch channels h w"]) -> list[Tensor]:
+        """The feature maps at each depth, of which the features are mean and deviation; differentiable."""
+        maps, found = items, []
         for weight in self.weights:
             maps = F.conv2d(F.pad(maps, (1, 1, 1, 1), mode="replicate"), weight.to(maps))
             maps = F.leaky_relu(maps, 0.2)
-            deviation, mean = torch.std_mean(maps, dim=(2, 3), correction=0)
-            pooled += [mean, deviation]
+            found.append(maps)
             # Small images run out of depth, not of features: the last maps are then single pixels.
             maps = F.avg_pool2d(maps, 2, ceil_mode=True) if max(maps.shape[2:]) > 1 else maps
-        return torch.cat(pooled, 1)
+        return found
 
 
 @final

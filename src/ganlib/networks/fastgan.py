@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from ganlib.core import Verdict
 from ganlib.networks.equalised import widths_up_to
-from ganlib.networks.parts import SLOPE, Projection, WithClass, crop, pad, pyramid, spectral_normalise
+from ganlib.networks.parts import SLOPE, Projection, WithClass, crop, pad, pyramid
+from ganlib.networks.spectral import spectral_normalise
 
 LEAP = 4
 """An excitation reaches so many doublings further: from 8 x 8 to 128 x 128."""

@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 SLOPE = 0.2
 """The slope of the leaky rectifier below zero, as in DCGAN and all that follow it."""
@@ -40,17 +39,6 @@ def pad(items: Float[Tensor, "batch channels h w"], height: int, width: int) -> 
     if rows == 0 and columns == 0:
         return items
     return F.pad(items, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2), mode="replicate")
-
-
-def spectral_normalise(network: nn.Module) -> nn.Module:
-    """Divide each weight matrix by its largest singular value (one power iteration a call), in place.
-
-    Miyato et al. 2018, arXiv:1802.05957. Convolutions, linear layers and embeddings; returns the network.
-    """
-    for module in list(network.modules()):
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding):
-            spectral_norm(module)
-    return network
 
 
 class ClassNorm(nn.Module):

@@ -63,9 +63,6 @@ def infogan(
         body = DCGANDiscriminator(shape, width=width, dense=1024)
         return WithGuess(body, body.num_features, num_guessed=code, hidden=128)
 
-    def adam(rate: float) -> OptimiserSettings:
-        return OptimiserSettings(constant(rate), beta1=0.5, beta2=constant(0.999))
-
     return Plan(
         GenerateCoded(
             lambda: DCGANGenerator(shape, latent=latent + code, width=width, dense=1024),
@@ -75,8 +72,8 @@ def infogan(
             continuous,
         ),
         Objective(NonSaturating(), weights={"category": weight, "continuous": weight}),
-        generator=adam(generator_learning_rate),
-        discriminator=adam(learning_rate),
+        generator=OptimiserSettings(constant(generator_learning_rate), beta1=0.5, beta2=constant(0.999)),
+        discriminator=OptimiserSettings(constant(learning_rate), beta1=0.5, beta2=constant(0.999)),
         batch_items=batch_items,
         ema_halflife_items=constant(0),
         items=2_000_000,

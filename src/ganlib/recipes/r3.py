@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ganlib.recipe import Setting, recipe
+from ganlib.recipes._shared import AugmentKind, augmentation
 
 if TYPE_CHECKING:
     from ganlib.core import Objective, OptimiserSettings, Plan, Task
@@ -25,6 +26,7 @@ def r3(
     penalty_every_steps: int | None = None,
     penalty_sigma: float | None = None,
     ema_halflife_items: float | None = None,
+    augment: AugmentKind = "auto",
 ) -> "Plan":
     """Relativistic pairing loss with R1 and R2, the default. Huang et al. 2024, arXiv:2501.05441
 
@@ -47,6 +49,7 @@ def r3(
         penalty_every_steps: the penalties are applied in every so many steps, with as many times the weight.
         penalty_sigma: the step of the finite-difference penalty; None for the exact one.
         ema_halflife_items: half-life of the generator's moving average.
+        augment: what the discriminator sees changed; ``auto`` is ``ada`` for few pictures, unless they are tiny.
     """
     from ganlib.core import Plan, constant
 
@@ -67,6 +70,7 @@ def r3(
         items=chosen.items,
         mixed_precision=family != "mlp",
         joint_verdicts=True,
+        augmentation=augmentation(augment, setting, min(_items_to_come(setting), chosen.items), recipe="r3"),
         notes={"network": family, "width": widths[0], "gamma": weight},
     )
 

@@ -1,6 +1,7 @@
 """The adversarial step: one turn of the discriminator, one of the generator. All tasks share it."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -27,6 +28,7 @@ from ganlib.training.guard import check_turn
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State
 from ganlib.training.team import unsynchronised
+from ganlib.training.unrolled import looked_ahead
 
 Made = tuple[Batch, Pair]
 """What the discriminator's turn leaves for the generator's: all that was drawn, and the pair made of it."""
@@ -142,7 +144,8 @@ def generator_turn(
         parts = [made[0]] if made is not None else split(plan.task.draw(batch, draws), plan.accumulate)
         for number, part in enumerate(parts):
             more = number + 1 < len(parts)
-            with runtime.exact(bool(due)), unsynchronised(state.shared_generator, more):
+            exact = bool(due) or plan.unrolled_steps > 0
+            with runtime.exact(exact), unsynchronised(state.shared_generator, more):
                 with runtime.autocast(plan.mixed_precision):
                     pair = plan.task.pair(state.call_generator, part) if made is None else made[1]
                 terms = generator_terms(state, plan, part, pair, due, runtime, draws)
@@ -169,22 +172,37 @@ def generator_terms(
     """The adversarial term, each penalty that is due, the task's own; real items are judged only where one asks."""
     penalties = {name: item.penalty for name, item in due.items() if isinstance(item.penalty, GeneratorPenalty)}
     network, loss, real, fake = state.call_frozen, plan.objective.loss, None, Verdict(())
+    ahead = plan.unrolled_steps > 0
     terms: Terms = {}
-    with runtime.autocast(plan.mixed_precision):
+    with runtime.autocast(plan.mixed_precision and not ahead):
         if network is not None and loss is not None:
             change = changed(state, plan.augmentation, pair.fake, draws)
+            network = looked_ahead(state, plan, pair, change, runtime) if ahead else network
             asked = [loss.generator_sees_real, plan.task.generator_sees_real]
             if any([*asked, *(penalty.sees_real for penalty in penalties.values())]):
-                with torch.no_grad():
+                with torch.set_grad_enabled(ahead):  # the fakes decide what the discriminator will say of real items
                     real = in_float32(network(change(pair.real), pair.condition))
             fake = in_float32(network(change(pair.fake), pair.condition))
             heads = real.logits if real is not None else (None,) * len(fake.logits)
-            losses = [loss.generator(r, f) for r, f in zip(heads, fake.logits, strict=True)]
+            share = state.now(plan.top_share)
+            losses = [loss.generator(*best(r, f, share)) for r, f in zip(heads, fake.logits, strict=True)]
             terms = {"adversarial": torch.stack(losses).mean()}
         terms |= plan.task.generator_terms(pair, real, fake)
     for name, penalty in penalties.items():
         terms[name] = penalty(state.shared_generator, batch, pair, real, fake, draws)
     return terms | on_weights(state.generator, due)
+
+
+def best(real: Tensor | None, fake: Tensor, share: float) -> tuple[Tensor | None, Tensor]:
+    """The share of the pairs whose fakes have the highest logits, at least one. Sinha et al. 2020, arXiv:2002.06224.
+
+    Micro-batches, and processes, each keep that share of their own.
+    """
+    if share >= 1:
+        return real, fake
+    count = max(1, math.ceil(share * len(fake) - 1e-9))
+    kept = fake.detach().flatten(1).mean(1).topk(count).indices if fake.ndim > 1 else fake.detach().topk(count).indices
+    return None if real is None else real[kept], fake[kept]
 
 
 def on_weights(network: nn.Module | None, due: Mapping[str, WeightedPenalty]) -> Terms:

@@ -1,0 +1,24 @@
+"""What the generator may aim at besides the verdict."""
+
+from dataclasses import dataclass
+
+from ganlib.core import Batch, Draws, GeneratorPenalty, Pair, Verdict
+from ganlib.errors import UsageError
+from ganlib.penalties import Scalar
+
+
+@dataclass(frozen=True)
+class FeatureMatching(GeneratorPenalty):
+    """‖E f(x) - E f(G(z))‖², f the discriminator's last features. Salimans et al. 2016, arXiv:1606.03498.
+
+    The paper trains the generator on it alone; here it stands beside the adversarial term.
+    """
+
+    sees_real = True
+
+    def __call__(
+        self, generator: object, batch: Batch, pair: Pair, real: Verdict | None, fake: Verdict, draws: Draws
+    ) -> Scalar:
+        if real is None or not real.features or not fake.features:
+            raise UsageError("feature matching needs a discriminator whose verdict has features; this one has none")
+        return (real.features[-1].float().mean(0) - fake.features[-1].float().mean(0)).square().sum()

@@ -1,0 +1,163 @@
+"""What a trained generator makes of latents or of items: arrays, folders and files of pictures."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganlib.core import Condition, Spec
+from ganlib.data import Data, decode, encode, load, pictures
+from ganlib.data.folders import files_below, is_picture, printable
+from ganlib.data.images import read_pixels
+from ganlib.data.show import save_npz, save_png
+from ganlib.errors import DataError, GanlibError, MissingError, UsageError
+from ganlib.model import Model
+
+AT_ONCE = 64
+"""Pictures of one size that are read before the generator sees them."""
+
+
+def takes_latents(model: Model, given: object) -> bool:
+    """Whether what is given are latents: to a generator of latents always, to an autoencoder of pictures if [n, k]."""
+    task = model.plan.task
+    if not task.transforms:
+        return True
+    shape = np.shape(given) if isinstance(given, np.ndarray | Tensor) else ()
+    return task.draws and model.setting.spec.kind == "image" and len(shape) == 2
+
+
+def of_latents(model: Model, given: object, condition: Condition) -> np.ndarray:
+    """Items of latents [n, latent], each of its class. Raises UsageError and DataError for what is none."""
+    if not isinstance(given, np.ndarray | Tensor | list) or np.ndim(given) != 2:
+        what = f"an array of shape {np.shape(given)}" if isinstance(given, np.ndarray | Tensor) else repr(given)[:60]
+        if not model.plan.task.transforms:
+            raise DataError(
+                f"recipe {model.recipe.name} makes items of latents, not of items: accepted are latents [items, "
+                f"latent], as latents() gives, not {what}; autoencoder, vae, vae_gan and superres take pictures"
+            )
+        raise DataError(f"latents are {what}; accepted is [items, latent], as latents() gives")
+    latent = torch.as_tensor(given).detach().to("cpu", torch.float32)
+    if model.label_share:
+        if condition is None:
+            raise UsageError("this model needs labels: one class, or one for each latent")
+        if len(condition) not in (1, len(latent)):
+            raise UsageError(f"{len(condition)} labels for {len(latent)} latents; give one class, or one for each")
+        condition = condition[torch.arange(len(latent)) % len(condition)]
+    return decode(model.setting.spec, model.sampler.run(latent, condition))
+
+
+def of_items(model: Model, given: Data) -> np.ndarray:
+    """What the generator makes of items of the model's own kind and shape, in the owner's form."""
+    return _decoded(model.setting.spec, _transformed(model, given))
+
+
+def of_pictures(model: Model, given: object) -> np.ndarray:
+    """What a generator that takes any size makes of pictures of one size, in the owner's form."""
+    lone = isinstance(given, np.ndarray | Tensor) and len(given) == 1  # load wants two, to learn from
+    data = load(np.concatenate([np.asarray(given)] * 2) if lone else given)
+    data = data.subset(np.arange(1)) if lone else data
+    spec = model.setting.spec
+    if data.spec.kind != "image" or data.spec.shape[0] != spec.shape[0]:
+        raise DataError(
+            f"{data.source} holds {data.spec.kind}s of shape {data.spec.shape}; this model takes pictures of any size "
+            f"with {spec.shape[0]} channels"
+        )
+    return _decoded(spec, _transformed(model, data.of_kind(replace(spec, shape=data.spec.shape))))
+
+
+def predict_files(model: Model, source: Path, out: Path) -> int:
+    """Write what the generator makes of a picture or a folder of them: PNG files of the same names, or a .npz.
+
+    Returns how many. Raises :class:`MissingError`, :class:`DataError` and :class:`UsageError` with what is accepted.
+    """
+    if not model.plan.task.transforms:
+        raise UsageError(
+            f"recipe {model.recipe.name} makes items of latents, not of pictures: draw some with ganlib sample; "
+            "autoencoder, vae, vae_gan and superres take pictures"
+        )
+    if model.label_share:
+        raise UsageError("this model needs the class of each picture: pass them to GAN.predict as labels")
+    if model.setting.spec.kind != "image":
+        raise UsageError("this model takes vectors, not pictures: pass them to GAN.predict")
+    if out.suffix not in ("", ".npz"):
+        raise UsageError(f"cannot write pictures to {out}; accepted are a folder (PNG files) and .npz")
+    made = _made(model, source)
+    if out.suffix == ".npz":
+        arrays = [array for _, array in made]
+        sizes = sorted({array.shape for array in arrays})
+        if len(sizes) > 1:
+            raise UsageError(f"{out} holds pictures of one size, and these have {len(sizes)}; give a folder")
+        save_npz(out, np.stack(arrays))
+        return len(arrays)
+    count = 0
+    for name, array in made:
+        save_png(out / name, array)
+        count += 1
+    return count
+
+
+def _made(model: Model, source: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and 8-bit picture of each; those of one size that follow each other go through the generator together."""
+    waiting: list[tuple[str, np.ndarray]] = []
+    for name, pixels in _read(model, source):
+        if waiting and (len(waiting) == AT_ONCE or pixels.shape != waiting[0][1].shape):
+            yield from _finished(model, waiting)
+            waiting = []
+        waiting.append((name, pixels))
+    yield from _finished(model, waiting)
+
+
+def _finished(model: Model, waiting: list[tuple[str, np.ndarray]]) -> Iterator[tuple[str, np.ndarray]]:
+    given = np.stack([pixels for _, pixels in waiting])
+    spec = _pixel_spec(model.setting.spec, given)
+    made = model.sampler.transformed(encode(spec, given), None)
+    for (name, _), picture in zip(waiting, pictures(replace(spec, shape=tuple(made.shape[1:])), made), strict=True):
+        yield name, picture
+
+
+def _read(model: Model, source: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Names ending in .png and pixels, channels first, in the channels of the model and, where it has one, its size."""
+    spec, task = model.setting.spec, model.plan.task
+    if not source.exists():
+        raise MissingError(f"{source} does not exist; give a picture or a folder of pictures")
+    names = [name for name in files_below(source, []) if is_picture(name)] if source.is_dir() else [source.name]
+    if not names:
+        raise DataError(f"{source} has no pictures; give a picture or a folder of pictures")
+    if spec.shape[0] not in (1, 3, 4):
+        raise UsageError(f"this model takes items of {spec.shape[0]} channels, which no picture has; use GAN.predict")
+    stems = [str(Path(name).with_suffix("")) for name in names]
+    for name, stem in zip(names, stems, strict=True):
+        path = source / name if source.is_dir() else source
+        size = None if task.any_size else model.setting.size
+        try:
+            pixels = read_pixels(path, spec.shape[0], False, size)
+        except (OSError, ValueError, SyntaxError, GanlibError) as error:
+            raise DataError(f"{printable(str(path))} cannot be read: {error}; mend it or leave it out") from error
+        if not task.any_size and pixels.shape != spec.shape:
+            raise DataError(
+                f"{printable(str(path))} has {pixels.shape[1]} x {pixels.shape[2]} pixels (height x width); this model "
+                f"takes {spec.shape[1]} x {spec.shape[2]}"
+            )
+        yield (stem if stems.count(stem) == 1 else name) + ".png", pixels
+
+
+def _pixel_spec(spec: Spec, given: np.ndarray) -> Spec:
+    """Of pixels in 8 bits, whatever the numbers of the training data were: -1 is black and 1 white for all."""
+    return Spec("image", (spec.shape[0], *given.shape[2:]), (), "uint8", "HWC")
+
+
+def _transformed(model: Model, data: Data) -> Tensor:
+    made = []
+    for first in range(0, len(data), AT_ONCE):
+        batch = data.batch(np.arange(first, min(first + AT_ONCE, len(data))))
+        if model.label_share and "label" not in batch:
+            raise UsageError("this model needs the class of each item: pass labels")
+        made.append(model.sampler.transformed(batch["real"], batch["label"] if model.label_share else None))
+    return torch.cat(made)
+
+
+def _decoded(spec: Spec, made: Tensor) -> np.ndarray:
+    return decode(replace(spec, shape=tuple(made.shape[1:])), made)

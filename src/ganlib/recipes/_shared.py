@@ -1,0 +1,43 @@
+"""What the recipes for pictures share."""
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from ganlib.errors import UsageError
+from ganlib.recipe import Setting
+
+if TYPE_CHECKING:
+    from ganlib.core import Augmentation
+
+AugmentKind = Literal["auto", "none", "diffaugment", "ada", "apa"]
+FEW_ITEMS = 3000
+LEAST_SIDE = 24
+TARGET = 0.6
+MOST = 0.8
+RISE_SHARE = 0.1
+
+
+def augmentation(kind: AugmentKind, setting: Setting, items_to_come: float, *, recipe: str) -> "Augmentation | None":
+    """What an option ``augment`` means; ``auto`` is ADA for few pictures that are not tiny, and none otherwise.
+
+    ADA starts at 0 and can rise from there to 1 within a tenth of the `items_to_come` (in at most the paper's 500,000),
+    yet stops at 0.8, from where on changes begin to show in what the generator makes. Turns and mirror images are for
+    pictures without a right way up; here nothing is known of that: of the pipeline's groups those remain that leave
+    upright what is upright.
+    """
+    pictures = setting.spec.kind == "image"
+    if kind == "auto":
+        few = setting.num_items <= FEW_ITEMS
+        kind = "ada" if pictures and few and min(setting.spec.shape[1:]) >= LEAST_SIDE else "none"
+    if kind == "none":
+        return None
+    if not pictures:
+        raise UsageError(f"augment={kind!r} of recipe {recipe} changes pictures, not a vector; leave it out, or none")
+    from ganlib.augment import AdaptivePipeline, DiffAugment
+    from ganlib.core import Augmentation, constant
+
+    if kind == "diffaugment":
+        return Augmentation(DiffAugment())
+    rise = round(RISE_SHARE * items_to_come) if math.isfinite(items_to_come) else 500_000
+    augment = AdaptivePipeline() if kind == "ada" else None
+    return Augmentation(augment, constant(0.0), TARGET, max(1, min(rise, 500_000)), most=MOST, pseudo=kind == "apa")
