@@ -60,12 +60,12 @@ class FastGANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         channels, self.height, self.width = shape
-        doublings, *base = pyramid(self.height, self.width)
+        doublings, base_height, base_width = pyramid(self.height, self.width)
         widths = widths_up_to(doublings, width, widest)
         self.leap = min(LEAP, doublings)
         self.condition = WithClass(num_classes, latent)
         self.base = nn.Sequential(
-            nn.ConvTranspose2d(latent + self.condition.width, 2 * widths[0], tuple(base), bias=False),
+            nn.ConvTranspose2d(latent + self.condition.width, 2 * widths[0], (base_height, base_width), bias=False),
             nn.BatchNorm2d(2 * widths[0]),
             nn.GLU(1),
         )
