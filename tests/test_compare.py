@@ -33,6 +33,7 @@ from ganlib.evaluation import Limits
 from ganlib.evaluation.coverage import covered, regions
 from ganlib.evaluation.material import deal
 from ganlib.evaluation.quality import good, neighbourhoods
+from ganlib.gan import GAN
 from ganlib.metrics.features import VectorFeatures
 from ganlib.metrics.report import Score
 from ganlib.recipe import Setting, recipe
@@ -310,6 +311,14 @@ def test_an_interrupted_training_goes_on_and_its_cost_adds_up(tmp_path: Path):
     done = again().entries[0]
     assert done.state == "finished" and done.items >= 60_000
     assert done.cost.cpu_seconds > stopped.cost.cpu_seconds + 0.5
+
+
+def test_the_same_items_are_held_out_for_every_seed(tmp_path: Path):
+    points, marks = mixture(200, 0), []
+    for seed in (0, 1):
+        made = GAN("gan", seed=seed, device="cpu").fit(points, items=128, run=tmp_path / str(seed), progress="none")
+        marks.append((made.data_.fingerprint(), (tmp_path / str(seed) / "validation.json").read_bytes()))
+    assert marks[0] == marks[1]
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path):
