@@ -253,6 +253,7 @@ def run(*words: str) -> int:
     return int(stopped.value.code or 0)
 
 
+@pytest.mark.timeout(600)
 def test_one_command_compares_goes_on_and_refuses_another(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     np.savez(tmp_path / "points.npz", items=mixture(600, 0).astype(np.float32))
     out = tmp_path / "out"
@@ -283,6 +284,7 @@ def test_one_command_compares_goes_on_and_refuses_another(tmp_path: Path, capfd:
     assert "was begun with items 512, not 1024" in capfd.readouterr().err
 
 
+@pytest.mark.timeout(600)  # three processes that import torch
 def test_an_interrupted_training_goes_on_and_its_cost_adds_up(tmp_path: Path):
     """Started, stopped by a signal, started again: the run ends, and both parts are paid for."""
     np.savez(tmp_path / "points.npz", items=mixture(600, 0).astype(np.float32))
@@ -290,7 +292,7 @@ def test_an_interrupted_training_goes_on_and_its_cost_adds_up(tmp_path: Path):
 
     def again() -> Comparison:
         return compare(
-            str(tmp_path / "points.npz"), begun, out=tmp_path / "out", items=60_000, num_samples=100, threads=1,
+            str(tmp_path / "points.npz"), begun, out=tmp_path / "out", items=20_000, num_samples=100, threads=1,
             device="cpu", validation=0.4, progress="none",
         )  # fmt: skip
 
@@ -309,7 +311,7 @@ def test_an_interrupted_training_goes_on_and_its_cost_adds_up(tmp_path: Path):
     assert stopped.state == "interrupted" and stopped.cost.cpu_seconds > 0.5
     assert list((tmp_path / "out" / stopped.folder / "checkpoints").iterdir()), "it saved before it ended"
     done = again().entries[0]
-    assert done.state == "finished" and done.items >= 60_000
+    assert done.state == "finished" and done.items >= 20_000
     assert done.cost.cpu_seconds > stopped.cost.cpu_seconds + 0.5
 
 
