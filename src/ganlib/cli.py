@@ -210,7 +210,7 @@ def _doctor_parser() -> ArgumentParser:
     parser = ArgumentParser(
         allow_abbrev=False, description="What is wrong with a run, and what to change. Exits with 0 if healthy, else 1."
     )
-    parser.add_argument("run", type=str, help="a run folder, also one that is being trained")
+    parser.add_argument("run", type=str, help="a run folder, also one that is being trained, or a folder of shards")
     parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
     return parser
 
@@ -299,8 +299,15 @@ def run_show(options: Namespace) -> None:
 
 
 def run_doctor(options: Namespace) -> None:
+    from ganlib.data import sharded
     from ganlib.diagnosis import of_run
 
+    if sharded.is_prepared(Path(options.run)):
+        changed = [str(path) for path in sharded.changed(Path(options.run))]
+        remedy = "restore them, or prepare the shards again in another folder"
+        text = f"not as they were written: {', '.join(changed)}; {remedy}" if changed else "all shards are as written"
+        print(json.dumps({"healthy": not changed, "changed": changed}) if options.json else text)
+        sys.exit(1 if changed else 0)
     told = of_run(options.run)
     print(told.to_json() if options.json else told)
     sys.exit(0 if told.healthy else 1)
