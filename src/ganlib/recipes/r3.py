@@ -26,7 +26,7 @@ def r3(
     penalty_every_steps: int | None = None,
     penalty_sigma: float | None = None,
     ema_halflife_items: float | None = None,
-    augment: AugmentKind = "auto",
+    augment: AugmentKind = "none",
 ) -> "Plan":
     """Relativistic pairing loss with R1 and R2, the default. Huang et al. 2024, arXiv:2501.05441
 
@@ -49,7 +49,7 @@ def r3(
         penalty_every_steps: the penalties are applied in every so many steps, with as many times the weight.
         penalty_sigma: the step of the finite-difference penalty; None for the exact one.
         ema_halflife_items: half-life of the generator's moving average.
-        augment: what the discriminator sees changed; ``auto`` is ``ada`` for few pictures, unless they are tiny.
+        augment: what the discriminator sees changed; ``auto`` is ``ada`` for up to 3,000 pictures of 24 x 24 or more.
     """
     from ganlib.core import Plan, constant
 
