@@ -59,10 +59,9 @@ def r3(
     generator_rate = _or(generator_learning_rate, rate * chosen.generator_rate_share)
     widths = _widths(width, discriminator_width, chosen, family)
     weight = _or(gamma, chosen.gamma) * _size_factor(setting)
-    every = _or(penalty_every_steps, chosen.penalty_every_steps)
     return Plan(
         _task(setting, family, widths, _or(latent, chosen.latent)),
-        _objective(weight, every, penalty_sigma),
+        _objective(weight, _or(penalty_every_steps, chosen.penalty_every_steps), penalty_sigma),
         generator=_adam(generator_rate),
         discriminator=_adam(rate),
         batch_items=_or(batch_items, min(chosen.batch_items, max(2, setting.num_items))),
