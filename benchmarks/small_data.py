@@ -61,7 +61,9 @@ def judged(samples: torch.Tensor, train: Data, others: Data, judges: dict[str, F
     found: dict[str, Any] = {}
     for name, extractor in judges.items():
         found[f"kernel_{name}"] = distance(extractor, tensors(others), samples)
-    real, new, fake = (features(judges["random"], quantise(x).split(64)) for x in (tensors(train), tensors(others), samples))
+    real, new, fake = (
+        features(judges["random"], quantise(x).split(64)) for x in (tensors(train), tensors(others), samples)
+    )
     near = nearest(fake, real)[0]
     return found | {"copies": float((near < nearest(new, real)[0].median()).double().mean())}
 
@@ -104,7 +106,13 @@ def main() -> None:
     judges: dict[str, FeatureExtractor] = {"random": RandomConvolutions(channels_in=1)}
     if MOBILENET.exists():
         judges["mobilenet"] = from_file(MOBILENET)
-    result: dict[str, Any] = {"split": args.split, "size": args.size, "seed": args.seed, "threads": args.threads, "folder": str(folder)}
+    result: dict[str, Any] = {
+        "split": args.split,
+        "size": args.size,
+        "seed": args.seed,
+        "threads": args.threads,
+        "folder": str(folder),
+    }
     for name, extractor in judges.items():
         result[f"floor_{name}"] = distance(extractor, tensors(others), tensors(train))
     for augment in args.augment:

@@ -42,7 +42,7 @@ RANKS = [
         "gan",
         "comparison",
     },
-    {"cli", "comparing", "doors", "launching", "__main__"},
+    {"cli", "commands", "doors", "launching", "__main__"},
 ]
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
 SIBLINGS_APART = {0: False, 1: True, 2: True, 3: False, 4: False}
@@ -86,8 +86,10 @@ def test_files_and_functions_are_short(file: Path):
     assert len(lines) <= 400
     for node in ast.walk(ast.parse("\n".join(lines))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = (node.end_lineno or node.lineno) - node.lineno + 1
-            assert length <= 60, f"{node.name} has {length} lines"
+            length = (
+                (node.end_lineno or node.lineno) - node.lineno + 1 - len((ast.get_docstring(node) or "").splitlines())
+            )
+            assert length <= 60, f"{node.name} has {length} lines besides its docstring"
 
 
 @every_file

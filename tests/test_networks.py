@@ -20,6 +20,7 @@ from ganlib.core import Verdict
 from ganlib.networks.biggan import BigGANGenerator
 from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
 from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from ganlib.networks.fastgan import FastGANDiscriminator, FastGANGenerator
 from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
 from ganlib.networks.parts import crop, pad, pyramid
 from ganlib.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
@@ -42,15 +43,20 @@ TABLE: dict[type[nn.Module], dict[str, Any]] = {
     ResNetGenerator: dict(latent=5, width=4),
     ResNetDiscriminator: dict(width=4),
     BigGANGenerator: dict(latent=5, width=4, shared=3),
-    StyleGAN2Generator: dict(latent=5, width=4, widest=8, mapping_layers=2),
+    StyleGAN2Generator: dict(latent=5, width=4, widest=8, mapping_layers=2, mixing=0.0),
     StyleGAN2Discriminator: dict(width=4, widest=8),
     ProgressiveGenerator: dict(latent=5, width=4, widest=8),
     ProgressiveDiscriminator: dict(width=4, widest=8),
+    FastGANGenerator: dict(latent=5, width=4, widest=16),
+    FastGANDiscriminator: dict(width=4, widest=16),
 }
 """A new generator or discriminator needs its tiny arguments here; the contract below does the rest."""
 
 VECTORS = {MLPGenerator, MixtureGenerator, MLPDiscriminator, NoisyDiscriminator}  # those that take items of any shape
-MIXES_ITEMS = {DCGANDiscriminator}  # discriminators whose batch normalisation looks at the whole batch
+MIXES_ITEMS = {
+    DCGANDiscriminator,
+    FastGANDiscriminator,
+}  # discriminators whose batch normalisation looks at the whole batch
 LOOKS_AT_GROUPS = {StyleGAN2Discriminator, ProgressiveDiscriminator}  # and those with minibatch deviation
 RESTS = {ProgressiveGenerator: "to_items", ProgressiveDiscriminator: "from_items"}  # of coarser stages, once grown
 BEGINS_AT_ZERO = {ResidualGenerator, ResidualDiscriminator}  # some gradients are zero at the start, by design
@@ -118,8 +124,10 @@ def is_residual_start(kind: type[nn.Module], name: str) -> bool:
 
 
 def rests(kind: type[nn.Module], name: str, network: nn.Module) -> bool:
-    """The doors to pictures of the sizes that a grown network no longer makes or sees."""
+    """What has no part in the output: doors to pictures of sizes that a grown network no longer makes or sees."""
     part, _, rest = name.partition(".")
+    if kind is FastGANDiscriminator:
+        return part.startswith("of_")  # the decoders have no part in the logit
     return kind in RESTS and part == RESTS[kind] and int(rest.partition(".")[0]) < len(getattr(network, part)) - 1
 
 

@@ -1,10 +1,12 @@
 """A budget in minutes: kept on a clock that the test turns, with looks and checkpoints of any cost."""
 
+import itertools
+
 import pytest
 
 from ganlib import pace
 from ganlib.errors import UsageError
-from ganlib.fitting import look_due
+from ganlib.fitting import look_due, num_looks
 from ganlib.pace import Pace, pace_of
 
 
@@ -38,9 +40,9 @@ def simulate(clock: Clock, budget: float, *, step: float, look: float, save: flo
         items += 32
         total = this.total_items(items, total)
         over = this.over()
-        if over or (look_due(items, 32, total) and this.affords_look()):
+        if over or (look_due(items, 32, total) and this.affords_look(items, total / num_looks(total))):
             clock.now += look
-            this.look_seconds = look
+            this.look_seconds, this.looked_items = look, items
             this.pause(look)
             clock.now += save
             this.save_seconds = save
@@ -77,11 +79,37 @@ def test_time_spent_before_counts(clock: Clock) -> None:
     assert not Pace(seconds=100.0, used_seconds=60.0).finished(10, 20)
 
 
+@pytest.mark.parametrize(("slow", "share"), [(3.0, 0.05), (3.0, 0.1), (0.5, 0.1), (2.0, 0.2)])
+def test_a_plan_that_grows_brings_no_look_twice(clock: Clock, slow: float, share: float) -> None:
+    """Another program slows the start: the total, and with it the places of looks, move away from where they were."""
+    this, items, total, looks = Pace(seconds=120.0, started=clock.now), 0, 10**6, []
+    this.begin(0)
+    while not this.over() and items < total:
+        clock.now += 0.05 * (slow if this.spent() < share * 120 else 1)
+        items += 32
+        total = this.total_items(items, total)
+        between = total / num_looks(total)
+        if look_due(items, 32, total) and this.affords_look(items, between):
+            assert not looks or items - looks[-1] >= 0.5 * between
+            looks.append(items)
+            clock.now += 0.1
+            this.look_seconds, this.looked_items = 0.1, items
+            this.pause(0.1)
+    gaps = [(later - earlier) / total * 25 for earlier, later in itertools.pairwise(looks)]
+    assert 15 <= len(looks) <= 26 and max(gaps[3:]) < 2
+
+
+def test_after_a_rollback_looks_come_as_before_it(clock: Clock) -> None:
+    this = Pace(seconds=100.0, started=clock.now, looked_items=5000)
+    clock.now += 20
+    assert this.affords_look(3000, 1000) and not this.affords_look(5400, 1000) and this.affords_look(5500, 1000)
+
+
 def test_a_budget_in_items_is_never_replanned(clock: Clock) -> None:
     this = Pace(items=500, started=clock.now)
     this.begin(0)
     clock.now += 1000
-    assert this.total_items(100, 500) == 500 and not this.over() and this.affords_look()
+    assert this.total_items(100, 500) == 500 and not this.over() and this.affords_look(100, 20)
     assert this.finished(500, 500) and not this.finished(499, 500)
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ganlib import penalties
-from ganlib.core import Constraint, Draws, Judge, Pair, Penalty, Verdict
+from ganlib.core import Constraint, Draws, GeneratorPenalty, Judge, Pair, Penalty, Verdict
 from ganlib.networks.spectral import spectral_normalise
-from ganlib.penalties import R1, R2, ClipWeights, Dragan, GradientPenalty
+from ganlib.penalties import R1, R2, ClipWeights, Dragan, Drift, GradientPenalty, PathLength
 
 
 def half_square(norm: float) -> float:
@@ -37,7 +37,12 @@ def found(base: type) -> list[type]:
 
 
 PENALTIES, CONSTRAINTS = found(Penalty), found(Constraint)
+OF_LOGITS = {Drift}
+"""Penalties that look at logits and at no derivative."""
 every_penalty = pytest.mark.parametrize("kind", PENALTIES, ids=lambda kind: kind.__name__)
+every_slope = pytest.mark.parametrize(
+    "kind", [kind for kind in PENALTIES if kind not in OF_LOGITS], ids=lambda kind: kind.__name__
+)
 
 
 def of_logits(function: Callable[[Tensor], Tensor]) -> Judge:
@@ -70,7 +75,7 @@ def test_penalties_and_constraints_are_found():
     assert ClipWeights in CONSTRAINTS
 
 
-@every_penalty
+@every_slope
 @pytest.mark.parametrize("batch", [1, 2, 7])
 @pytest.mark.parametrize("shape", [(6,), (3, 1, 2)])
 def test_the_penalty_of_a_linear_discriminator_is_that_of_its_slope(
@@ -83,7 +88,7 @@ def test_the_penalty_of_a_linear_discriminator_is_that_of_its_slope(
     assert number(measured) == pytest.approx(OF_A_SLOPE[kind](number(weight.norm())), rel=1e-9)
 
 
-@every_penalty
+@every_slope
 def test_a_penalty_judges_the_items_it_is_of(kind: type[Penalty]):
     """D(x) = ½ a ‖x‖² has slope a‖x‖: real items are near 1, fake ones near 3, so the value tells which were judged."""
     real, fake = torch.ones(4, 1, dtype=torch.float64), torch.full((4, 1), 3.0, dtype=torch.float64)
@@ -158,7 +163,7 @@ def test_recipe_r3_multiplies_gamma_by_the_numbers_of_an_item():
     assert weights[3, 64, 64] == pytest.approx([1.2, 1.2])
 
 
-@every_penalty
+@every_slope
 def test_an_items_logit_is_the_mean_over_its_heads_and_patches(kind: type[Penalty]):
     """Heads with slopes w and 3w, the second in patches of 2w and 4w, make the slope 2w."""
     weight = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
@@ -316,3 +321,57 @@ def test_an_exact_penalty_differentiates_twice_through_spectral_normalisation():
     assert gradients and all(
         g is not None and bool(g.isfinite().all()) and float(g.norm()) > 0 for g in gradients.values()
     )
+
+
+def test_drift_is_the_mean_square_of_real_logits():
+    pair = Pair(torch.tensor([[1.0], [-3.0]]), torch.tensor([[7.0], [7.0]]))
+    assert number(value(Drift(), of_logits(lambda items: 2 * items[:, 0]), pair)) == (4 + 36) / 2
+
+
+class LinearGenerator(nn.Module):
+    """Pictures A(w + shift), of which the derivative to the style is A, whatever the latent."""
+
+    def __init__(self, matrix: Tensor, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.matrix, self.shape = nn.Parameter(matrix), shape
+
+    def forward(self, latent: Tensor, labels: Tensor | None, shift: Tensor) -> Tensor:
+        return ((latent + shift) @ self.matrix.T).unflatten(1, self.shape)
+
+
+def path_length(penalty: PathLength, generator: nn.Module, num_items: int, seed: int = 0) -> Tensor:
+    batch = {"latent": torch.randn(num_items, 3, generator=torch.Generator().manual_seed(9)).double()}
+    items = torch.zeros(0)
+    return penalty(generator, batch, Pair(items, items), None, Verdict(()), Draws(torch.Generator().manual_seed(seed)))
+
+
+def test_the_path_length_of_a_linear_generator_is_that_of_its_matrix():
+    """A = c(e₁ e₂ e₃) has length c‖(y₁, y₂, y₃)‖/√(hw), with mean c √(8/π)/√(hw) and variance (3 - 8/π)c²/hw."""
+    assert issubclass(PathLength, GeneratorPenalty)
+    matrix = torch.zeros(2 * 4 * 2, 3, dtype=torch.float64)
+    matrix[:3] = 5 * torch.eye(3)
+    penalty = PathLength().double()
+    measured = path_length(penalty, LinearGenerator(matrix, (2, 4, 2)), 200_000)
+    assert number(penalty.mean) == pytest.approx(5 * math.sqrt(8 / math.pi / 8), rel=0.005)
+    assert number(measured) == pytest.approx(25 * (3 - 8 / math.pi) / 8, rel=0.02)
+
+
+def test_the_running_mean_of_path_lengths_begins_at_the_first_and_then_moves_by_its_decay():
+    penalty = PathLength(decay=0.9).double()
+    small, large = (LinearGenerator(size * torch.ones(4, 3, dtype=torch.float64), (1, 2, 2)) for size in (1, 2))
+    path_length(penalty, small, 5)
+    first = number(penalty.mean)
+    again = PathLength(decay=0.9).double()
+    path_length(again, large, 5, seed=1)
+    path_length(penalty, large, 5, seed=1)
+    assert number(penalty.mean) == pytest.approx(0.9 * first + 0.1 * number(again.mean), rel=1e-12)
+    assert {name for name, _ in penalty.named_buffers()} == {"mean"}
+
+
+def test_the_gradient_of_the_path_length_is_to_the_generator_and_not_through_the_mean():
+    generator, penalty = LinearGenerator(torch.ones(4, 3, dtype=torch.float64), (1, 2, 2)), PathLength(0.0).double()
+    path_length(penalty, generator, 6).backward()
+    assert generator.matrix.grad is not None and not penalty.mean.requires_grad
+    # With a held fixed, d/dc of E(c l - a)² at c = 1 is 2 E(l - a) l = 2 var(l), where a = E l.
+    along = float((generator.matrix.grad * generator.matrix.detach()).sum())
+    assert along == pytest.approx(2 * number(path_length(PathLength(0.0).double(), generator, 6)), rel=1e-9)

@@ -5,15 +5,19 @@ import os
 import tarfile
 import tracemalloc
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch.utils.data import Dataset
 
 from ganlib.data import Data, load, prepare
-from ganlib.data.folders import files_below, natural
-from ganlib.data.prepare import write_shards
+from ganlib.data.folders import files_below, natural, one_by_one
+from ganlib.data.prepare import LOCK, write_shards
+from ganlib.data.store import Options
 from ganlib.errors import BusyError, DataError, MissingError, UsageError, WriteError
 
 
@@ -290,3 +294,77 @@ def test_a_second_writer_is_kept_out_and_a_refused_source_leaves_no_folder(tmp_p
     with pytest.raises(MissingError):
         prepare(tmp_path / "nowhere", tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("change", [lambda content: content[:-512], lambda content: content + bytes(512)])
+def test_a_kept_shard_of_another_size_is_made_again(change: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    source = photos(tmp_path / "photos", 9)
+    prepare(source, tmp_path / "whole", shard_items=4)
+    steps = write_shards(source, tmp_path / "parts", size=None, split="train", shard_items=4)
+    next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    kept = tmp_path / "parts" / "shard-000000.tar"
+    kept.write_bytes(change(kept.read_bytes()))
+    prepare(source, tmp_path / "parts", shard_items=4)
+    assert kept.read_bytes() == (tmp_path / "whole" / "shard-000000.tar").read_bytes()
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, original = photos(tmp_path / "photos", 10), os.scandir
+    (source / "dog" / "shut").mkdir()
+
+    def scandir(path: Path) -> Any:
+        if Path(path).name == "shut":
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    data = prepare(source, tmp_path / "shards")
+    assert len(data) == 10 and [why for _, why in data.unreadable] == ["Permission denied"]
+    assert Path(data.unreadable[0][0]) == source / "dog" / "shut"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    source = photos(tmp_path / "photos", 4)
+    os.mkfifo(source / "dog" / "9.png")
+    listed, _ = one_by_one(source, Options(), [])
+    assert sorted(name for name, _, _ in listed) == ["cat/0.png", "cat/2.png", "dog/1.png", "dog/3.png"]
+
+
+def test_a_folder_that_another_fills_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    source, out = photos(tmp_path / "photos", 6), tmp_path / "shards"
+
+    class Slow(Dataset):
+        """While its first item is read, another process prepares the same folder."""
+
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, number: int) -> np.ndarray:
+            if not out.exists():
+                prepare(source, out)
+            return noise(number, 4, 4, 3)
+
+    with pytest.raises(UsageError, match="holds shards already"):
+        prepare(Slow(), out)
+    check_same(load(out), load(source))
+
+
+def test_the_lock_is_never_taken_away_from_one_who_waits(tmp_path: Path) -> None:
+    """Removed after its release, two could hold it: one the file that was removed, the other a new one."""
+    source, out = photos(tmp_path / "photos", 6), tmp_path / "shards"
+    steps = write_shards(source, out, size=None, split="train", shard_items=2)
+    next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    assert (out / LOCK).exists(), "an unfinished folder keeps its lock file"
+    prepare(source, out, shard_items=2)
+    assert not (out / LOCK).exists()
+
+
+@pytest.mark.parametrize("name", ["photos.tar.gz", "photos.tgz", "photos.tar.xz"])
+def test_a_compressed_tar_is_named_as_that(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\x1f\x8b")
+    for read in (load, lambda path: prepare(path, tmp_path / "shards")):
+        with pytest.raises(DataError, match=rf"{name} is a compressed tar.*unpack it, and pass the folder"):
+            read(tmp_path / name)

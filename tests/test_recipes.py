@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ganlib import recipes
-from ganlib.core import Batch, Draws, Plan, Spec
+from ganlib.core import Augmentation, Batch, Draws, Plan, Spec
 from ganlib.errors import UsageError
 from ganlib.recipe import Recipe, Setting, recipe
 from ganlib.training.runtime import Runtime
@@ -82,6 +82,9 @@ def test_a_recipe_trains_or_says_that_it_is_not_for_these_data(
         plan = asked.plan(setting)
         state = create(plan, runtime, 0, 1000)
     except UsageError as error:
+        if conditional and name in str(error) and "labels" in str(error) and spec.kind == "image":
+            assert "--unconditional" in str(error), "what has no use for labels says how to leave them out"
+            return
         assert spec.kind == "vector", f"a recipe must make images of any size and class: {error}"
         assert "vector" in str(error) and name in str(error)
         return
@@ -92,6 +95,12 @@ def test_a_recipe_trains_or_says_that_it_is_not_for_these_data(
     assert any(not torch.equal(a, b) for a, b in zip(before, state.generator.parameters(), strict=True))
     assert state.items_seen == 3 * plan.batch_items * plan.discriminator_steps
     labels = torch.tensor([0, 2]) if conditional else None
+    if not plan.task.draws:
+        with torch.no_grad():
+            small = torch.zeros(2, spec.shape[0], 3, 5)
+            made = plan.task.transform(state.average, small, labels)
+        assert plan.task.transforms and len(made) == 2 and bool(made.isfinite().all())
+        return
     with torch.no_grad():
         made = plan.task.sample(state.average, plan.task.latent(2, Draws(torch.Generator().manual_seed(0))), labels)
     assert made.shape == (2, *spec.shape) and bool(made.isfinite().all())
@@ -225,3 +234,19 @@ def test_on_colour_the_generator_learns_slower_unless_told_otherwise():
     assert grey[0] == grey[1] / 2 and colour[0] == colour[1] / 4
     assert rates("3x32x32", generator_learning_rate=0.001) == (0.001, colour[1])
     assert rates("3x32x32", learning_rate=0.004) == (0.001, 0.004)
+
+
+def test_few_pictures_are_augmented_unless_they_are_tiny_and_the_pace_follows_the_budget():
+    def of(shape: tuple[int, ...], num_items: int, items: int | None = None, **options: Any) -> Augmentation | None:
+        spec = Spec("image" if len(shape) == 3 else "vector", shape)
+        return tiny("r3", **options).plan(Setting(spec, num_items, "cpu", budget_items=items)).augmentation
+
+    assert of((1, 8, 8), 1797) is None and of((6,), 100) is None and of((1, 28, 28), 60_000) is None
+    ada = of((1, 28, 28), 200, items=40_000)
+    assert ada is not None and ada.target == 0.6 and not ada.pseudo and ada.probability(0, 1) == 0.0
+    assert ada.rise_items == 4_000 and ada.most < 1
+    longer = of((1, 28, 28), 200, items=400_000_000)
+    assert longer is not None and 4_000 < longer.rise_items <= 500_000
+    assert of((1, 28, 28), 200, augment="none") is None
+    apa = of((1, 28, 28), 60_000, augment="apa")
+    assert apa is not None and apa.pseudo and apa.augment is None

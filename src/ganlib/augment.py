@@ -196,7 +196,7 @@ def _compose(*maps: Float[Tensor, "batch 3 3"]) -> Float[Tensor, "batch 3 3"]:
 
 def _samples(
     back: Float[Tensor, "batch 3 3"], height: int, width: int
-) -> tuple[Int[Tensor, "batch four*pixels"], Float[Tensor, "batch 1 four pixels"]]:
+) -> tuple[Int[Tensor, "batch neighbours"], Float[Tensor, "batch 1 4 pixels"]]:
     """Which four pixels make each pixel, and their weights. `back` is in pixels from the centre, x to the right."""
     y = (torch.arange(height, device=back.device) - (height - 1) / 2).repeat_interleave(width)
     x = (torch.arange(width, device=back.device) - (width - 1) / 2).repeat(height)

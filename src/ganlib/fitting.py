@@ -122,7 +122,8 @@ def decided(session: Session) -> tuple[int, bool, bool, bool]:
     state, pace = session.state, session.pace
     total_items = pace.total_items(state.items_seen, state.total_items)
     time_up = pace.over()
-    due = time_up or (look_due(state.items_seen, session.step_items, total_items) and pace.affords_look())
+    seen, between = state.items_seen, total_items / num_looks(total_items)
+    due = time_up or (look_due(seen, session.step_items, total_items) and pace.affords_look(seen, between))
     old = session.in_folder and time.monotonic() - session.saved_at > session.checkpoint_seconds
     own = (total_items, time_up, due, old) if session.team.rank == 0 else (0, False, False, False)
     total, *flags, wish = session.team.largest(*own, session.stop.signal or 0)
@@ -198,7 +199,7 @@ def watch(session: Session, *, may_go_back: bool) -> tuple[tuple[str, ...], bool
 
 
 def go_back(session: Session, reason: str, numbers: dict[str, float | int | str], *, nonfinite: bool) -> str:
-    """Roll back to the last healthy look, and say so. The place to raise an augmentation too, once plans have one."""
+    """Roll back to the last healthy look, and say so; a collapse raises the least augmentation of a plan with one."""
     target, factor = last_healthy(session), session.state.rate_factor * session.plan.health.rate_factor
     items = 0 if target is None else int(target.facts["items_seen"])
     told = session.note(
@@ -210,10 +211,15 @@ def go_back(session: Session, reason: str, numbers: dict[str, float | int | str]
     return told
 
 
+def num_looks(total_items: int) -> int:
+    """How many looks a run of so many items has."""
+    return min(50, max(LOOKS, total_items // 100_000))
+
+
 def look_due(items_seen: int, step_items: int, total_items: int) -> bool:
     """True at each look: a function of the items alone, so that a resumed run looks at the same places."""
-    num_looks = min(50, max(LOOKS, total_items // 100_000))
-    return items_seen * num_looks // total_items > (items_seen - step_items) * num_looks // total_items
+    count = num_looks(total_items)
+    return items_seen * count // total_items > (items_seen - step_items) * count // total_items
 
 
 def exhausted(records: list[dict[str, Any]]) -> bool:
@@ -256,7 +262,7 @@ def look(session: Session) -> float | None:
             session.run.plot()
             session.plotted_at = time.monotonic()
     pace = session.pace
-    pace.look_seconds = pace.now() - start
+    pace.look_seconds, pace.looked_items = pace.now() - start, session.state.items_seen
     pace.pause(pace.look_seconds)
     return found.get("score")
 

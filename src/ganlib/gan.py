@@ -135,7 +135,7 @@ class GAN:
     def stream(
         self, num_items: int, *, labels: object = None, seed: int = 0, truncation: float | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """The items of :meth:`sample` and their class numbers, some at a time: a million of them in constant memory."""
+        """The items of :meth:`sample` and their class numbers in chunks: a million of them in constant memory."""
         self.check_draw(num_items, seed, truncation)
         spec, chosen = self.model_.setting.spec, self._class_numbers(labels)
         for part, known in self.model_.sampler.stream(num_items, seed=seed, labels=chosen, truncation=truncation):

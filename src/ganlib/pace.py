@@ -28,6 +28,7 @@ class Pace:
     measured_items: int = 0
     idle_seconds: float = 0.0  # spent on looks and checkpoints since then
     planned_at: float = 0.0
+    looked_items: int = 0  # where the last look was
 
     def __post_init__(self) -> None:
         self.started = self.now() if self.started is None else self.started
@@ -55,12 +56,15 @@ class Pace:
         """A look or a checkpoint took so long."""
         self.idle_seconds += seconds
 
-    def affords_look(self) -> bool:
-        """False where another look would take more than its share of the time that is given."""
+    def affords_look(self, items_seen: int, between_items: float) -> bool:
+        """False where another look would take more than its share of the time that is given, or come too soon.
+
+        `between_items` lie between looks. Where a plan grows, the place of the last look is reached once more.
+        """
         if self.seconds is None:
             return True
-        if self.spent() < 0.05 * self.seconds:
-            return False  # the plan is still a guess
+        if self.spent() < 0.05 * self.seconds or 0 <= items_seen - self.looked_items < 0.5 * between_items:
+            return False  # at first the plan is still a guess
         return self.idle_seconds + self.look_seconds <= LOOK_SHARE * max(self.spent(), 0.3 * self.seconds)
 
     def total_items(self, items_seen: int, now: int) -> int:

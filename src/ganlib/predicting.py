@@ -1,5 +1,6 @@
 """What a trained generator makes of latents or of items: arrays, folders and files of pictures."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 from ganlib.core import Condition, Spec
 from ganlib.data import Data, decode, encode, load, pictures
 from ganlib.data.folders import files_below, is_picture, printable
-from ganlib.data.images import read_pixels
+from ganlib.data.images import read_header, read_pixels, reason
 from ganlib.data.show import save_npz, save_png
 from ganlib.errors import DataError, GanlibError, MissingError, UsageError
 from ganlib.model import Model
@@ -119,29 +120,56 @@ def _finished(model: Model, waiting: list[tuple[str, np.ndarray]]) -> Iterator[t
 
 
 def _read(model: Model, source: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Names ending in .png and pixels, channels first, in the channels of the model and, where it has one, its size."""
-    spec, task = model.setting.spec, model.plan.task
+    """Names ending in .png and pixels, channels first, of all pictures of a folder or file."""
+    spec = model.setting.spec
     if not source.exists():
         raise MissingError(f"{source} does not exist; give a picture or a folder of pictures")
+    if source.is_file() and not is_picture(source.name):
+        yield from _unpacked(model, source)
+        return
     names = [name for name in files_below(source, []) if is_picture(name)] if source.is_dir() else [source.name]
     if not names:
         raise DataError(f"{source} has no pictures; give a picture or a folder of pictures")
     if spec.shape[0] not in (1, 3, 4):
         raise UsageError(f"this model takes items of {spec.shape[0]} channels, which no picture has; use GAN.predict")
     stems = [str(Path(name).with_suffix("")) for name in names]
+    counts = Counter(stems)
     for name, stem in zip(names, stems, strict=True):
-        path = source / name if source.is_dir() else source
-        size = None if task.any_size else model.setting.size
-        try:
-            pixels = read_pixels(path, spec.shape[0], False, size)
-        except (OSError, ValueError, SyntaxError, GanlibError) as error:
-            raise DataError(f"{printable(str(path))} cannot be read: {error}; mend it or leave it out") from error
-        if not task.any_size and pixels.shape != spec.shape:
-            raise DataError(
-                f"{printable(str(path))} has {pixels.shape[1]} x {pixels.shape[2]} pixels (height x width); this model "
-                f"takes {spec.shape[1]} x {spec.shape[2]}"
-            )
-        yield (stem if stems.count(stem) == 1 else name) + ".png", pixels
+        pixels = _pixels(model, source / name if source.is_dir() else source)
+        yield (stem if counts[stem] == 1 else name) + ".png", pixels
+
+
+def _pixels(model: Model, path: Path) -> np.ndarray:
+    """The pixels of a picture, cut and resized as the training data were where the model has a size."""
+    spec, any_size = model.setting.spec, model.plan.task.any_size
+    where = printable(str(path))
+    try:
+        header = read_header(path)
+        pixels = read_pixels(path, spec.shape[0], False, None if any_size else model.setting.size)
+    except (OSError, ValueError, SyntaxError, GanlibError) as error:
+        raise DataError(f"{where} cannot be read: {reason(error)}; mend it or leave it out") from error
+    if spec.shape[0] == 1 and not header.grey:
+        raise DataError(f"{where} has colours; this model was trained on grey pictures: convert it")
+    if not any_size and pixels.shape != spec.shape:
+        raise DataError(
+            f"{where} has {pixels.shape[1]} x {pixels.shape[2]} pixels (height x width); this model takes "
+            f"{spec.shape[1]} x {spec.shape[2]}"
+        )
+    return pixels
+
+
+def _unpacked(model: Model, source: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """The pictures of an archive or array file, by number."""
+    spec, data = model.setting.spec, load(source)
+    fits = data.spec.shape[0] == spec.shape[0] if model.plan.task.any_size else data.spec.shape == spec.shape
+    if not fits or data.spec.kind != "image" or data.spec.dtype != "uint8":
+        size = "any size" if model.plan.task.any_size else f"{spec.shape[1]} x {spec.shape[2]} pixels"
+        raise DataError(
+            f"{source} holds {data.spec.dtype} {data.spec.kind}s of shape {data.spec.shape} (channels first); this "
+            f"model takes uint8 pictures of {size} with {spec.shape[0]} channels"
+        )
+    for number in range(len(data)):
+        yield f"{number:06d}.png", data.take(np.array([number]))[0]
 
 
 def _pixel_spec(spec: Spec, given: np.ndarray) -> Spec:

@@ -144,8 +144,10 @@ def _chosen_by_options(
         bound = visible.bind(*args, **kwargs)
         bound.apply_defaults()
         for name, value in bound.arguments.items():
-            if isinstance(value, int | float) and (
-                value < 0 or value != value or (value == 0 and isinstance(value, int))
+            if (
+                isinstance(value, int | float)
+                and not isinstance(value, bool)
+                and (value < 0 or value != value or (value == 0 and isinstance(value, int)))
             ):
                 least = "1 or more" if isinstance(value, int) else "0 or more"
                 raise UsageError(f"{name}={value} of {word} {function.__name__}: accepted is {least}")

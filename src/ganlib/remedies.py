@@ -305,10 +305,11 @@ def parse(text: str) -> tuple[Remedy, ...]:
         option = next(iter(inspect.signature(function).parameters.values()))
         kind = int if isinstance(option.default, int) else float
         try:
-            found.append(function(**{option.name: kind(number)}))
+            value = kind(number)
         except ValueError:
             accepted = "a whole number" if kind is int else "a number"
             raise UsageError(f"remedy {part.strip()}: accepted after = is {accepted}, the {option.name}") from None
+        found.append(function(**{option.name: value}))
     return tuple(found)
 
 

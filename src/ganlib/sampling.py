@@ -97,16 +97,14 @@ class Sampler:
 
     def run(self, latent: Float[Tensor, "batch latent"], condition: Condition) -> Tensor:
         """The generator on any number of latents, in chunks of one size, the last filled up; items on the CPU."""
-        made = []
-        for first in range(0, len(latent), self.chunk_items):
-            part, known = latent[first : first + self.chunk_items], None
-            missing = self.chunk_items - len(part)
+        made, size = [], self.chunk_items
+        for first in range(0, len(latent), size):
+            part, known = latent[first : first + size], None
+            missing = size - len(part)
             if condition is not None:
-                known = condition[first : first + self.chunk_items]
+                known = condition[first : first + size]
                 known = torch.cat([known, known[:1].expand(missing)])
-            made.append(
-                self._chunk(torch.cat([part, part[:1].expand(missing, -1)]), known)[: self.chunk_items - missing]
-            )
+            made.append(self._chunk(torch.cat([part, part[:1].expand(missing, -1)]), known)[: size - missing])
         return torch.cat(made)
 
     def transformed(self, items: Float[Tensor, "batch *item"], condition: Condition) -> Tensor:

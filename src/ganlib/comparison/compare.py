@@ -153,7 +153,7 @@ def _all(begun: Comparison, asked: Sequence[Contender], seeds: int, bout: Bout, 
             continue
         with stop_wishes() as stop:
             entry = _trained(each, seed, before, bout, stop, title)
-        if entry.items or entry.state in SETTLED:
+        if entry.state in SETTLED:
             entry = _judged(entry, bout.out, arena)
         found = found.with_entry(entry)
         write(found, bout.out)

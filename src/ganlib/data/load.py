@@ -168,6 +168,11 @@ def _file(path: Path, labels: object, options: Options) -> Data:
         return folders.from_zip(path, labels, options)
     if suffix == ".tar":
         return sharded.from_tars([path], folders.printable(str(path)), labels, options)
+    if path.name.lower().endswith((".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")):
+        raise DataError(
+            f"{path} is a compressed tar, which cannot be read from anywhere but its start; unpack it, and pass the "
+            "folder of pictures or the plain .tar"
+        )
     with open(path, "rb") as file:
         magic = file.read(4)
     if magic[:3] == b"\0\0\x08" or suffix == ".gz" or "idx" in path.name:

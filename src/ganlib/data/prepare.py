@@ -89,12 +89,12 @@ def write_shards(
     if shard_items < 1:
         raise UsageError(f"shard_items={shard_items}; accepted is 1 or more")
     options, folder = Options(size_of(size), split), Path(out).expanduser()
-    _check_free(folder)
+    _check_free(folder)  # before anything is written there, and before the source is listed
     problems: list[tuple[str, str]] = []  # folders that cannot be listed
     records: list[dict[str, Any]] = []
     pictures = Pictures()
     with opened(source, options, problems) as given, _alone(folder):
-        _check_free(folder)  # again: another may have filled it meanwhile
+        _check_free(folder)  # again: another may have filled it while the source was listed
         request = {"source": given.name, "mark": given.mark, "size": options.size, "split": split}
         write_json(folder / sharded.PROGRESS, request)
         first = 0
@@ -128,8 +128,6 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-        with contextlib.suppress(OSError):
-            (folder / LOCK).unlink()
 
 
 def _check_free(folder: Path) -> None:
@@ -302,3 +300,6 @@ def _finish(
     for path in folder.iterdir():
         if path.name == sharded.PROGRESS or (path.name.startswith(("shard-", ".tmp-")) and path.name not in kept):
             path.unlink()
+    # While it is held, and not before the facts are there: whoever waits on this file or makes a new one is refused.
+    with contextlib.suppress(OSError):  # Windows removes no open file
+        (folder / LOCK).unlink()

@@ -114,7 +114,7 @@ class Autoencoder(nn.Module):
             return self.decoder(self.moment + latent @ self.factor().T, labels)
         code = self.encoder(items, labels)
         if self.training:
-            self._remember(code.detach().float())
+            self._remember(code.float())
         return self.decoder(code, labels)
 
     def factor(self) -> Float[Tensor, "latent latent"]:
@@ -125,8 +125,8 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def _remember(self, code: Float[Tensor, "batch latent"]) -> None:
-        self.moment.lerp_(code.mean(0), 0.02)
-        with torch.autocast(code.device.type, enabled=False):  # which would multiply in bfloat16
+        with torch.autocast(code.device.type, enabled=False):
+            self.moment.lerp_(code.mean(0), 0.02)
             self.second_moment.lerp_(code.T @ code / len(code), 0.02)
 
 
@@ -210,8 +210,8 @@ class AdversarialAutoencoder(nn.Module):
         mean, log_variance = self.encoder(items, labels).float().chunk(2, 1)
         code = mean + (0.5 * log_variance).exp() * latent
         codes = torch.cat([_Scaled.apply(code, 1 / self.gamma), code.detach(), latent if prior is None else prior])  # type: ignore[list-item]
-        made = self._decoded(codes, None if labels is None else labels.repeat(3)).chunk(3)
-        return Routed(*made, mean, log_variance)
+        first, second, third = self._decoded(codes, None if labels is None else labels.repeat(3)).chunk(3)
+        return Routed(first, second, third, mean, log_variance)
 
     def _decoded(self, code: Tensor, labels: Tensor | None) -> Tensor:
         made = self.decoder(code, labels)

@@ -83,7 +83,9 @@ def minibatch_deviation(
     cut into groups of one size, the largest up to `group_items` that divides it; an item alone has no deviation.
     """
     size = max(size for size in range(1, min(group_items, len(x)) + 1) if len(x) % size == 0)
-    groups = x.unflatten(0, (size, -1)).float()  # items i, i + n/size, ... are a group
+    groups = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(
+        0, (size, -1)
+    )  # items i, i + n/size, ... are a group
     deviation = ((groups - groups.mean(0)).square().mean(0) + 1e-8).sqrt().mean((1, 2, 3))
     plane = deviation.repeat(size)[:, None, None, None].expand(-1, 1, *x.shape[2:])
     return torch.cat([x, plane.to(x.dtype)], 1)

@@ -1,7 +1,8 @@
 """The style-based networks without artefacts: modulated convolutions, sums of pictures, a residual discriminator.
 
-Written from Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", arXiv:1912.04958 (figures 2 and
-7, section 2 and appendix B), and Karras et al. 2019, arXiv:1812.04948, for the mapping network and mixing.
+Written from Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", arXiv:1912.04958
+(figures 2 and 7, section 2 and appendix B), and Karras et al. 2019, arXiv:1812.04948, for the mapping network
+and mixing.
 """
 
 import itertools
@@ -34,14 +35,15 @@ class ModulatedConv(nn.Module):
     """y_o = Σ_i w_oi s_i * x_i, with s = A(w) and, where it demodulates, divided by √(Σ_ik (s_i w_oik)² + 1e-8).
 
     The paper's equations 1 and 3. Scaling the input by s and the output by the divisor is the same as scaling the
-    weights, item by item, and leaves one convolution for the whole batch. `double` is a transposed convolution and a blur.
+    weights, item by item, and leaves one convolution for the whole batch. `double` is a transposed convolution and a
+    blur.
     """
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, style: int, *, demodulate: bool = True, double: bool = False
     ) -> None:
         super().__init__()
-        self.demodulate, self.double = demodulate, double
+        self.demodulate = demodulate
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.affine = EqualLinear(style, inputs, bias=1.0)
         self.blur = Blur(padding=1, gain=4.0) if double else None
@@ -166,9 +168,7 @@ class StyleGAN2Generator(nn.Module):
             styles = styles + shift
         return self.synthesis(styles)
 
-    def synthesis(
-        self, styles: Float[Tensor, "stages batch style"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def synthesis(self, styles: Float[Tensor, "stages batch style"]) -> Float[Tensor, "batch channels height width"]:
         """Pictures from the style of each stage, the coarsest first."""
         x = self.basis.expand(styles.shape[1], *self.basis.shape).contiguous(memory_format=torch.channels_last)
         x = self.first(x, styles[0])
@@ -186,7 +186,7 @@ class StyleGAN2Generator(nn.Module):
 
 
 class ResidualHalving(nn.Module):
-    """Two 3x3 convolutions, the second halving the size, plus a halving 1x1; the sum keeps the second moment by 1/√2."""
+    """Two 3x3 convolutions, the second halving the size, plus a halving 1x1; their sum over √2."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

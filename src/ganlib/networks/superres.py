@@ -60,14 +60,14 @@ class DenseBlock(nn.Module):
 
 
 class ResidualDenseBlock(nn.Module):
-    """Three dense blocks, and what they add times 0.2."""
+    """x + 0.2 · B₃(B₂(B₁(x))), of three dense blocks."""
 
     def __init__(self, width: int, growth: int) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*(DenseBlock(width, growth) for _ in range(3)))
 
     def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch channels h w"]:
-        return x + RESIDUAL_SCALE * (self.blocks(x) - x)
+        return x + RESIDUAL_SCALE * self.blocks(x)
 
 
 class EnlargingGenerator(nn.Module):

@@ -11,9 +11,9 @@ from ganlib.errors import UsageError
 class VirtualBatchNorm(nn.Module):
     """Normalises each item by its own and the reference's statistics; the first `reference_items` are the reference.
 
-    Of reference means m, m₂ of x and x² over items and places, and an item's own a, a₂: mean (n m + a) / (n + 1), mean
-    square (n m₂ + a₂) / (n + 1). The reference itself is normalised by m and m₂. Nothing is remembered, and no item
-    knows of another but those of the reference.
+    Of the reference's mean m and mean square m₂ over items and places, and an item's own a and a₂: mean (n m + a) /
+    (n + 1), mean square (n m₂ + a₂) / (n + 1). The reference itself is normalised by m and m₂. Nothing is remembered,
+    and no item knows of another but those of the reference.
     """
 
     def __init__(self, norm: _BatchNorm, reference_items: int) -> None:
@@ -22,20 +22,26 @@ class VirtualBatchNorm(nn.Module):
         self.weight, self.bias = norm.weight, norm.bias
 
     def forward(self, x: Float[Tensor, "batch channels *place"]) -> Float[Tensor, "batch channels *place"]:
-        n, wide = self.reference_items, x.float()
-        places = [*range(2, x.ndim)]
-        mean, square = (part.mean(places) if places else part for part in (wide, wide.square()))
-        mean, square = (self._joined(part, n) for part in (mean, square))
-        scale = (square - mean.square()).clamp_min(0).add(self.eps).rsqrt()
+        n, wide, places = (
+            self.reference_items,
+            x.to(torch.promote_types(x.dtype, torch.float32)),
+            tuple(range(2, x.ndim)),
+        )
+        own = wide.mean(places) if places else wide
+        spread = (wide - own.view(*own.shape, *[1] * len(places))).square()
+        spread = spread.mean(places) if places else spread
+        reference = own[:n].mean(0, keepdim=True)
+        reference_variance = (spread[:n] + (own[:n] - reference).square()).mean(0, keepdim=True)
+        # By deviations from the means: E x² - m² loses digits.
+        mean = (n * reference + own[n:]) / (n + 1)
+        ours, theirs = (own[n:] - mean).square() + spread[n:], (reference - mean).square() + reference_variance
+        variance = torch.cat([reference_variance.expand(n, -1), (n * theirs + ours) / (n + 1)])
+        mean = torch.cat([reference.expand(n, -1), mean])
+        scale = (variance + self.eps).rsqrt()
         scale = scale if self.weight is None else scale * self.weight
         shift = -mean * scale if self.bias is None else self.bias - mean * scale
         shape = (*mean.shape, *[1] * len(places))
         return torch.addcmul(shift.view(shape), wide, scale.view(shape)).to(x.dtype)
-
-    @staticmethod
-    def _joined(own: Tensor, n: int) -> Tensor:
-        reference = own[:n].mean(0, keepdim=True)
-        return torch.cat([reference.expand(n, -1), (n * reference + own[n:]) / (n + 1)])
 
 
 class VirtuallyNormalised(nn.Module):

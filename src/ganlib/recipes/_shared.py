@@ -20,10 +20,9 @@ RISE_SHARE = 0.1
 def augmentation(kind: AugmentKind, setting: Setting, items_to_come: float, *, recipe: str) -> "Augmentation | None":
     """What an option ``augment`` means; ``auto`` is ADA for few pictures that are not tiny, and none otherwise.
 
-    ADA starts at 0 and can rise from there to 1 within a tenth of the `items_to_come` (in at most the paper's 500,000),
-    yet stops at 0.8, from where on changes begin to show in what the generator makes. Turns and mirror images are for
-    pictures without a right way up; here nothing is known of that: of the pipeline's groups those remain that leave
-    upright what is upright.
+    ADA starts at 0 and can rise from there to 1 within a tenth of the `items_to_come`, where the paper takes 500,000
+    items of many millions. It stops at 0.8: from there on the changes begin to show in what the generator makes, turns
+    and mirror images first, which matters where pictures have a right way up. Raises :class:`UsageError` for vectors.
     """
     pictures = setting.spec.kind == "image"
     if kind == "auto":
@@ -40,6 +39,4 @@ def augmentation(kind: AugmentKind, setting: Setting, items_to_come: float, *, r
         return Augmentation(DiffAugment())
     rise = round(RISE_SHARE * items_to_come) if math.isfinite(items_to_come) else 500_000
     augment = AdaptivePipeline() if kind == "ada" else None
-    return Augmentation(
-        augment, constant(0.0), TARGET, max(1, min(rise, 500_000)), most=MOST, pseudo=kind == "apa"
-    )
+    return Augmentation(augment, constant(0.0), TARGET, max(1, min(rise, 500_000)), most=MOST, pseudo=kind == "apa")

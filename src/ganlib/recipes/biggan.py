@@ -59,7 +59,7 @@ def biggan(
         Objective(Hinge(), generator_penalties={"orthogonal": penalty}),
         generator=_adam(rate),
         discriminator=_adam(discriminator_learning_rate or 4 * rate),
-        batch_items=batch_items or (256 if large else 64),
+        batch_items=batch_items or (256 if large else 32),
         discriminator_steps=discriminator_steps or (2 if large else 1),
         ema_halflife_items=constant(ema_halflife_items),
         items=40_000_000 if large else 2_000_000,

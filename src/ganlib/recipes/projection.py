@@ -15,7 +15,7 @@ def projection(
     width: int | None = None,
     discriminator_width: int | None = None,
     latent: int = 128,
-    batch_items: int = 64,
+    batch_items: int | None = None,
     learning_rate: float | None = None,
     discriminator_learning_rate: float | None = None,
     discriminator_steps: int | None = None,

@@ -59,7 +59,7 @@ def sagan(
         Objective(Hinge()),
         generator=_adam(rate),
         discriminator=_adam(discriminator_learning_rate or 4 * rate),
-        batch_items=batch_items or (256 if large else 64),
+        batch_items=batch_items or (256 if large else 32),
         ema_halflife_items=constant(ema_halflife_items),
         items=20_000_000 if large else 2_000_000,
         joint_verdicts=True,

@@ -15,7 +15,7 @@ def sngan(
     width: int | None = None,
     discriminator_width: int | None = None,
     latent: int = 128,
-    batch_items: int = 64,
+    batch_items: int | None = None,
     learning_rate: float | None = None,
     discriminator_learning_rate: float | None = None,
     discriminator_steps: int | None = None,
@@ -25,9 +25,9 @@ def sngan(
 
     On CUDA as in the paper: 256 and 128 channels at 32 x 32, else 64 in the finest stage of both, doubled at each
     halving; five discriminator updates for one of the generator; Adam (0, 0.9) at 2e-4 falling to almost nothing.
-    Elsewhere, for minutes on a processor: narrow networks, one update for one, and higher rates. Beyond the paper: the
-    moving average of the generator, and other sizes, which begin at their own base grid and are cropped. Classes, where
-    there are any, are learned as by the recipe ``projection``.
+    Elsewhere, for minutes on a processor: narrow networks, small batches, one update for one, higher rates. Beyond the
+    paper: the moving average of the generator, and other sizes, which begin at their own base grid and are cropped.
+    Classes, where there are any, are learned as by the recipe ``projection``.
 
     Args:
         width: channels of the generator's finest stage; at 32 x 32 of all stages.
@@ -62,7 +62,7 @@ def sngan(
         Objective(Hinge()),
         generator=_adam(rate),
         discriminator=_adam(discriminator_learning_rate or rate),
-        batch_items=batch_items,
+        batch_items=batch_items or (64 if large else 32),
         discriminator_steps=discriminator_steps or (5 if large else 1),
         ema_halflife_items=constant(ema_halflife_items),
         items=32_000_000 if large else 2_000_000,

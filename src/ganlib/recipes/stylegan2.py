@@ -62,7 +62,7 @@ def stylegan2(
     latent = latent or (64 if small else 512)
     mixing = (0.0 if small else 0.9) if mixing is None else mixing
     gamma = (0.5 if small else 10.0 * (side / 1024) ** 2 * 4) if gamma is None else gamma
-    # ln 2 / (r² (ln r - ln 2)) of the paper's appendix B, in the units of PathLength; r = 4 is the least it is made for.
+    # ln 2 / (r² (ln r - ln 2)) of the paper's appendix B, in the units of PathLength; it has a pole at r = 2.
     path_length = 1 / (math.log2(max(side, 4)) - 1) if path_length is None else path_length
     rate = learning_rate or (0.003 if small else 0.002)
     adam = OptimiserSettings(constant(rate), beta1=0.0, beta2=constant(0.99))

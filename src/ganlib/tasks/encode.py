@@ -74,8 +74,9 @@ class Resemble(Generate):
     """A VAE/GAN. Larsen et al. 2016, arXiv:1512.09300: items are alike where the discriminator's features are.
 
     Fake: the reconstruction to be judged, a sample of the prior, and the reconstruction to be compared, as views of one
-    item (:class:`ganlib.networks.autoencoder.SimilarityDiscriminator`); real: three times the same. ``similarity`` is
-    half the squared distance of features, ``divergence`` that of the code; both divided by the numbers of an item.
+    item (:class:`ganlib.networks.autoencoder.SimilarityDiscriminator`); real: the plain item. ``similarity`` is half
+    the squared distance of features, ``divergence`` that of the code; both divided by the numbers of an item. The
+    features count in units of their root mean square: the paper's are batch normalised, ours are not.
     """
 
     transforms: ClassVar[bool] = True
@@ -96,8 +97,8 @@ class Resemble(Generate):
 
     def generator_terms(self, pair: Pair, real: Verdict | None, fake: Verdict) -> Terms:
         assert real is not None
-        numbers = pair.real[0].numel()
-        distance = (fake.features[0] - real.features[0]).float().square().flatten(1).sum(1)
+        numbers, wanted = pair.real[0].numel(), real.features[0].detach().float()
+        distance = (fake.features[0].float() - wanted).square().flatten(1).sum(1) / wanted.square().mean().clamp(1e-12)
         divergence = divergence_from_prior(pair.extra["mean"], pair.extra["log_variance"])
         return {"similarity": 0.5 * distance.mean() / numbers, "divergence": divergence.mean() / numbers}
 

@@ -12,12 +12,23 @@ from ganlib.training.team import Team
 SIGN_ITEMS = 256
 """The mean sign is one over about so many items: four batches of 64 in the paper."""
 
+RISE_PER_COLLAPSE = 0.2
+
+
+def least_probability(state: State, augmentation: Augmentation) -> float:
+    """What the probability does not fall below: more after each return from a collapse or an overfitting of the judge.
+
+    Not from the papers; the same randomness would lead to the same end, and so may the same ease of judging.
+    """
+    return min(RISE_PER_COLLAPSE * state.collapses, augmentation.most)
+
 
 def probability_now(state: State, augmentation: Augmentation) -> Tensor:
     """The present probability, on the device."""
+    least = least_probability(state, augmentation)
     if augmentation.target is not None:
-        return state.augment["probability"]
-    return torch.tensor(state.now(augmentation.probability), device=state.device)
+        return state.augment["probability"].clamp(min=least)
+    return torch.tensor(max(state.now(augmentation.probability), least), device=state.device)
 
 
 def changed(state: State, augmentation: Augmentation | None, items: Tensor, draws: Draws) -> Change:
@@ -59,4 +70,4 @@ def adapt(state: State, plan: Plan, real: Verdict, fake: Verdict, team: Team) ->
     state.augment["sign"].lerp_(sign, min(1.0, items / SIGN_ITEMS))
     direction = torch.sign(state.augment["sign"] - augmentation.target)
     probability = state.augment["probability"] + direction * items / augmentation.rise_items
-    state.augment["probability"] = probability.clamp(0.0, augmentation.most)
+    state.augment["probability"] = probability.clamp(least_probability(state, augmentation), augmentation.most)

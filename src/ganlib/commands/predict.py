@@ -1,0 +1,24 @@
+"""The command ``predict``."""
+
+import json
+
+from jsonargparse import ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
+
+HELP = "reconstruct or enlarge pictures with a trained run"
+
+
+def parser() -> ArgumentParser:
+    made = ArgumentParser(allow_abbrev=False, description="Reconstruct pictures (autoencoders) or enlarge (superres).")
+    made.add_argument("run", type=str, help="a run folder or a .gan file")
+    made.add_argument("pictures", type=str, help="a picture, a folder of pictures, or an archive or array of them")
+    made.add_argument("--out", type=str, required=True, help="a folder (PNG files of the same names) or a .npz")
+    made.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
+    made.add_argument("--json", action="store_true", help="one JSON line on standard output")
+    return made
+
+
+def run(options: Namespace) -> None:
+    from ganlib.doors import predict
+
+    count = predict(options.run, options.pictures, options.out, options.device)
+    print(json.dumps({"items": count, "out": options.out}) if options.json else f"{count:,} pictures in {options.out}")
