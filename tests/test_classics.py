@@ -4,12 +4,15 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from ganlib import recipes
+from ganlib import GAN, recipes
 from ganlib.core import Batch, Draws, Plan, Spec, Verdict
+from ganlib.data import load
 from ganlib.losses import LeastSquares, NonSaturating, Wasserstein
 from ganlib.networks.dcgan import DCGANDiscriminator
 from ganlib.networks.guessing import WithGuess, WithLabelPlane
@@ -290,3 +293,26 @@ class Silent(Wasserstein):
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         return 0 * fake.mean()
+
+
+# Labels.
+
+
+@pytest.mark.parametrize(
+    ("name", "shuffled"), [("cgan", False), ("acgan", False), ("acgan", True)], ids=["cgan", "acgan", "acgan-shuffled"]
+)
+def test_the_class_that_is_asked_for_is_drawn_as_a_classifier_of_real_digits_sees_it(name: str, shuffled: bool):
+    """Of labels that say nothing the generator cannot have learned what they mean; chance is a tenth."""
+    data = load("digits")
+    assert data.labels is not None
+    items = data.take(np.arange(len(data)))
+    classifier = LogisticRegression(max_iter=300).fit(items.reshape(len(items), -1) / 255, data.labels)
+    labels = np.random.default_rng(0).permutation(data.labels) if shuffled else data.labels
+    small = recipes.find(name)(width=16, latent=16, batch_items=32, learning_rate=1e-3)
+    made = GAN(small).fit(items, labels, items=ITEMS[name], validation=0.0, progress="none")
+    drawn = made.sample(300, labels=list(range(10)))
+    agreement = (classifier.predict(drawn.reshape(300, -1) / 255) == np.arange(300) % 10).mean()
+    assert agreement < 0.5 if shuffled else agreement > 0.7
+
+
+ITEMS = {"cgan": 30_000, "acgan": 12_000}

@@ -12,11 +12,17 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
 
+<<<<<<< HEAD
+from ganlib import __version__, recipes, remedies
+from ganlib.comparing import compare_parser, run_compare
+from ganlib.errors import GanlibError, WriteError, is_of_memory
+=======
 from ganlib import __version__, recipes
 from ganlib.commands import compare, doctor, evaluate, fit, predict, prepare, sample, show
 from ganlib.commands import recipes as listing
 from ganlib.commands.fit import rank
 from ganlib.errors import GanlibError, WriteError
+>>>>>>> origin/main
 
 SILENT_SECONDS = 10.0
 COMMANDS = {
@@ -61,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             False,
         )
     except Exception as error:
-        if "out of memory" in str(error) or isinstance(error, MemoryError):
+        if is_of_memory(error):
             _fail(GanlibError(f"out of memory ({error}); pass a smaller --batch_items or --width, or --size"), machine)
         traceback.print_exc()
         print("ganlib: this is a bug; please report the lines above with the command", file=sys.stderr)

@@ -38,6 +38,12 @@ class DivergedError(GanlibError, ArithmeticError):
     exit_status = 70
 
 
+class ExhaustedError(GanlibError, MemoryError):
+    """A step that needs more memory than the device has."""
+
+    exit_status = 71
+
+
 class WriteError(GanlibError, OSError):
     """A file that could not be written: disk full, no permission."""
 
@@ -66,3 +72,10 @@ class RunError(GanlibError, ValueError):
     """A run folder that does not fit: other data, another recipe, a newer version of ganlib."""
 
     exit_status = 78
+
+
+def is_of_memory(error: Exception) -> bool:
+    """Whether an error of Python, numpy or torch means short memory; torch has no class for that on a processor."""
+    told = str(error).lower()
+    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(sign in told for sign in signs)

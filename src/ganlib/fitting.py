@@ -14,7 +14,7 @@ from torch import Tensor
 from ganlib.core import Batch
 from ganlib.data import Data, decode, pictures
 from ganlib.data.show import grid, save_png, scatter
-from ganlib.errors import DivergedError
+from ganlib.errors import DivergedError, ExhaustedError, is_of_memory
 from ganlib.metrics.features import FeatureExtractor, Pixels, RandomConvolutions, VectorFeatures, features, quantise
 from ganlib.metrics.health import PREFIX, duplicate_share, findings, logit_gap, signs_in, spread_ratio
 from ganlib.metrics.scores import frechet_distance, neighbourhood
@@ -63,6 +63,14 @@ def fit(session: Session) -> Iterator[Progress]:
         except NonFinite as error:
             yield _progress(session, notices=(overcome(session, error.trouble),))
             again = not over(session)
+        except (RuntimeError, MemoryError) as error:
+            if not is_of_memory(error):
+                raise
+            batch = session.plan.batch_items
+            raise ExhaustedError(
+                f"out of memory in a step of {batch:,} items; take a smaller batch, such as batch_items="
+                f"{max(batch // 2, 1)}, or a smaller width or size ({str(error).splitlines()[0]})"
+            ) from error
     save(session)  # the step that was left out may have been the last
     if session.stopped is None:
         session.note("finished", "", {})

@@ -52,7 +52,9 @@ def cascade(
     if count < 2 or count * begin > 1 or min(shape[1:]) < 2 ** (count - 1):
         raise UsageError(
             f"stages={count}, begin={begin} of recipe cascade: accepted are 2 stages or more, all of which begin "
-            f"before the end, and no more than halve the {shape[1]} x {shape[2]} pixels down to one"
+            f"before the end, and no more than halve the {shape[1]} x {shape[2]} pixels down to one "
+            f"(the nearest size for as many is {max(shape[1], 2 ** max(count - 1, 1))} x "
+            f"{max(shape[2], 2 ** max(count - 1, 1))})"
         )
 
     def adam(rate: float) -> OptimiserSettings:

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from ganlib.recipe import Setting, recipe
+from ganlib.recipe import Setting, unconditional_recipe
 
 if TYPE_CHECKING:
     from ganlib.core import Plan
 
 
-@recipe
+@unconditional_recipe
 def superres(
     setting: Setting,
     *,
@@ -83,8 +83,6 @@ def _check(setting: Setting, scale: int) -> None:
     spec = setting.spec
     if spec.kind != "image":
         raise UsageError(f"recipe superres enlarges images, and these data are {spec.kind}s; take another recipe")
-    if setting.conditional:
-        raise UsageError("recipe superres does not use labels; leave them out (--unconditional true)")
     if scale < 2:
         raise UsageError(f"scale={scale} of recipe superres: accepted is 2 or more")
     if any(side % scale for side in spec.shape[1:]):
