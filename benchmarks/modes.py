@@ -6,7 +6,7 @@
 ring, grid: 8 and 25 Gaussians, the protocol of gaussians.py: 20,000 points, 10,000 samples, a sample is good within 3
 standard deviations of its nearest centre, a mode is found if it has a good sample.
 
-digits, mnist: three digits in three colour channels, 1,000 modes. Metz et al. 2016, arXiv:1611.02163, in the protocol
+digits, mnist: three digits in three colour channels, 1,000 modes (Metz et al. 2016, arXiv:1611.02163), in the protocol
 of Srivastava et al. 2017, arXiv:1705.07761, and Lin et al. 2018, arXiv:1712.04086: 26,000 samples, each channel named
 by a classifier of single digits; a mode is found if any sample is of it; KL(samples || data) over the modes, in nats.
 `digits` are the 20,000 embedded stacks of 8 x 8 pixels, `mnist` 128,000 stacks of random training digits of

@@ -164,15 +164,31 @@ def test_slides_are_normal_with_an_eighth_of_each_side():
     assert moved.std(0).tolist() == pytest.approx([3.0, 2.0], rel=0.06)
 
 
-def test_the_last_operation_is_undone_first():
-    """A shift of the finished picture is not scaled, one before the scaling is."""
-    back = augment._compose(
-        augment._translation(torch.tensor([1.0]), torch.tensor([0.0])),
-        augment._scaling(torch.tensor([2.0]), torch.tensor([2.0])),
-        augment._translation(torch.tensor([0.0]), torch.tensor([5.0])),
-    )
-    place = back[0] @ torch.tensor([3.0, 4.0, 1.0])
-    assert place.tolist() == [2 * 3 + 1, 2 * (4 + 5), 1]
+def test_the_operations_follow_each_other_as_in_the_paper(monkeypatch: pytest.MonkeyPatch):
+    """Appendix B multiplies the map of a picture from the left by each operation in turn; this is the inverse."""
+    uniform, normal = [0.1, 0.8, 0.9, 0.2, 0.7, 0.95], [0.6, -1.1, 0.3, -0.8]
+    known = scripted(monkeypatch, [0.0] * 8, uniform, normal)
+    back = AdaptivePipeline()._map(1, 24, 24, torch.tensor(0.5), known)[0]
+
+    def matrix(linear: list[list[float]], x: float = 0.0, y: float = 0.0) -> np.ndarray:
+        return np.array([[*linear[0], x], [*linear[1], y], [0, 0, 1]])
+
+    def rotate(angle: float) -> np.ndarray:
+        return matrix([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+
+    one, zoom, squeeze = [[1.0, 0], [0, 1.0]], 2 ** (0.2 * normal[0]), 2 ** (0.2 * normal[1])
+    picture = matrix([[-1.0, 0], [0, 1.0]])
+    for operation in (
+        rotate(-3 * math.pi / 2),  # 0.8 of the four
+        matrix(one, -round(24 * 0.8 / 8), -round(24 * -0.6 / 8)),
+        matrix([[1 / zoom, 0], [0, 1 / zoom]]),
+        rotate(-math.pi * (2 * uniform[4] - 1)),
+        matrix([[1 / squeeze, 0], [0, squeeze]]),
+        rotate(-math.pi * (2 * uniform[5] - 1)),
+        matrix(one, -3 * normal[2], -3 * normal[3]),
+    ):
+        picture = operation @ picture
+    np.testing.assert_allclose(back.numpy(), np.linalg.inv(picture), atol=1e-5)
 
 
 def colour_matrix(brighter: float, contrast: float, luma: bool, hue: float, saturation: float) -> np.ndarray:

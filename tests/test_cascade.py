@@ -120,9 +120,9 @@ def test_more_pixels_take_more_stages():
 
 def test_a_cascade_is_fitted_drawn_from_saved_and_taken_up_again(tmp_path: Path):
     recipe = cascade(width=8, latent=4, batch_items=32)
-    whole = GAN(recipe, seed=1).fit("digits", items=640, progress="none")
-    GAN(recipe, seed=1).fit("digits", items=320, run=tmp_path / "run", progress="none")
-    again = GAN(recipe, seed=1).fit("digits", items=640, run=tmp_path / "run", progress="none")
+    whole = GAN(recipe, seed=1).fit("digits", items=128, progress="none")
+    GAN(recipe, seed=1).fit("digits", items=64, run=tmp_path / "run", progress="none")
+    again = GAN(recipe, seed=1).fit("digits", items=128, run=tmp_path / "run", progress="none")
     assert again.sample(5).shape == whole.sample(5).shape == (5, 8, 8)
     whole.save(tmp_path / "cascade.gan")
     assert np.array_equal(GAN.load(tmp_path / "cascade.gan").sample(5), whole.sample(5))

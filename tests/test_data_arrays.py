@@ -20,6 +20,21 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
+def test_stacked_digits_are_embedded_digits_in_all_combinations_equally_often() -> None:
+    digits, stacks = load("digits"), load("stacked_digits")
+    pictures, labels = digits.take(np.arange(len(digits))), digits.labels
+    assert labels is not None
+    classes = {picture.tobytes(): label for picture, label in zip(pictures, labels.tolist(), strict=True)}
+    channels = stacks.take(np.arange(len(stacks)))
+    assert channels.shape == (20_000, 3, 8, 8) and stacks.labels is None
+    named = np.array([[classes[channel.tobytes()] for channel in stack] for stack in channels])
+    assert (np.bincount(named @ [100, 10, 1], minlength=1000) == 20).all()
+    assert len({stack.tobytes() for stack in channels}) > 19_900, "the twenty of a combination differ"
+    assert load("stacked_digits").fingerprint() == stacks.fingerprint()
+    with pytest.raises(UsageError, match="stacked_digits has no split"):
+        load("stacked_digits", split="test")
+
+
 def test_digits_are_those_of_scikit_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = load_digits()
     data = load("digits")

@@ -239,7 +239,11 @@ def test_on_colour_the_generator_learns_slower_unless_told_otherwise():
 def test_few_pictures_are_augmented_unless_they_are_tiny_and_the_pace_follows_the_budget():
     def of(shape: tuple[int, ...], num_items: int, items: int | None = None, **options: Any) -> Augmentation | None:
         spec = Spec("image" if len(shape) == 3 else "vector", shape)
-        return tiny("r3", **options).plan(Setting(spec, num_items, "cpu", budget_items=items)).augmentation
+        return (
+            tiny("r3", **{"augment": "auto", **options})
+            .plan(Setting(spec, num_items, "cpu", budget_items=items))
+            .augmentation
+        )
 
     assert of((1, 8, 8), 1797) is None and of((6,), 100) is None and of((1, 28, 28), 60_000) is None
     ada = of((1, 28, 28), 200, items=40_000)
@@ -247,6 +251,6 @@ def test_few_pictures_are_augmented_unless_they_are_tiny_and_the_pace_follows_th
     assert ada.rise_items == 4_000 and ada.most < 1
     longer = of((1, 28, 28), 200, items=400_000_000)
     assert longer is not None and 4_000 < longer.rise_items <= 500_000
-    assert of((1, 28, 28), 200, augment="none") is None
+    assert of((1, 28, 28), 200, augment="none") is None and tiny("r3").options["augment"] == "none"
     apa = of((1, 28, 28), 60_000, augment="apa")
     assert apa is not None and apa.pseudo and apa.augment is None

@@ -6,6 +6,7 @@ import shutil
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,6 +162,22 @@ def test_damaged_shards_are_refused_at_opening(damage, kind: type[Exception], me
     damage(made)
     with pytest.raises(kind, match=message):
         load(made)
+
+
+def test_doctor_reads_all_shards_and_names_those_that_changed(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A changed byte of a padding block keeps the size and every picture: only the digest knows."""
+    from ganlib.cli import main
+
+    def doctor() -> tuple[int, dict[str, Any]]:
+        with pytest.raises(SystemExit) as ended:
+            main(["doctor", str(made), "--json"])
+        return int(str(ended.value.code)), json.loads(capsys.readouterr().out)
+
+    assert doctor() == (0, {"healthy": True, "changed": []})
+    second = made / "shard-000001.tar"
+    second.write_bytes(second.read_bytes()[:-1] + b"x")
+    load(made)
+    assert doctor() == (1, {"healthy": False, "changed": [str(second)]})
 
 
 def test_what_changes_under_a_training_is_named_with_its_member(made: Path) -> None:

@@ -33,5 +33,8 @@ class OrthogonalRegularisation(WeightPenalty):
 
 def _products_of_others(matrix: Float[Tensor, "outputs inputs"]) -> Float[Tensor, ""]:
     """The sum of the squared products of different rows."""
+    if matrix.shape[0] > matrix.shape[1]:
+        # By the smaller product, as ‖WWᵀ‖ = ‖WᵀW‖. Nothing cancels: so many rows cannot be orthogonal.
+        return (matrix.T @ matrix).square().sum() - matrix.square().sum(1).square().sum()
     products = matrix @ matrix.T
     return (products - torch.diag(products.diagonal())).square().sum()

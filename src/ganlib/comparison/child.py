@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -57,7 +56,8 @@ def run_child(
                     say(f"{title}  {_progress(_last_line(output))}", style)
                 time.sleep(POLL_SECONDS)
         except BaseException:
-            child.send_signal(signal.SIGKILL)
+            child.kill()
+            child.wait()
             raise
     code = child.returncode = os.waitstatus_to_exitcode(status)
     # The largest resident size of `wait4` includes this process's own, inherited at the fork: only a last resort.

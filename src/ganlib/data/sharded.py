@@ -78,6 +78,17 @@ def from_prepared(folder: Path, labels: object, options: Options) -> Data:
     return Data(store, numbers if spec.classes else None, spec, str(folder), unreadable)
 
 
+def changed(folder: Path) -> list[Path]:
+    """Those tars of shards that `prepare` made whose content is not what it wrote: all of it is read.
+
+    Raises what :func:`from_prepared` raises where opening shows the damage already.
+    """
+    store = from_prepared(folder, None, Options()).items
+    assert isinstance(store, Shards)
+    written = zip(store.members.paths, store.digests, strict=True)
+    return [path for path, sha256 in written if digest(path) != sha256]
+
+
 def _indexed(folder: Path, facts: dict[str, Any]) -> tuple[Members, Integer[np.ndarray, " items"]]:
     """Where the items lie and their class numbers, by the index; no tar is read."""
     for shard in facts["shards"]:

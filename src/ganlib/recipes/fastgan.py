@@ -3,9 +3,13 @@
 from typing import TYPE_CHECKING
 
 from ganlib.recipe import Setting, recipe
+from ganlib.recipes._shared import AugmentKind, augmentation
 
 if TYPE_CHECKING:
     from ganlib.core import Plan
+
+
+ITEMS = 400_000
 
 
 @recipe
@@ -18,13 +22,13 @@ def fastgan(
     learning_rate: float = 2e-4,
     rebuilding: float = 1.0,
     ema_halflife_items: float | None = None,
+    augment: AugmentKind = "diffaugment",
 ) -> "Plan":
     """Skip-layer excitation and a self-supervised discriminator. Liu et al. 2021, arXiv:2101.04775
 
     For few pictures. It differs from the paper in that the rebuilt pictures are compared by their mean absolute
     difference and not by a perceptual one, which would need a downloaded network, in that logits are linear in the
-    whole base grid, and in classes: an embedding beside the latent and a projection in the discriminator. The paper
-    trains under differentiable augmentation, which has to be asked for here.
+    whole base grid, and in classes: an embedding beside the latent and a projection in the discriminator.
 
     Args:
         width: channels of the finest stage; each coarser one has twice as many.
@@ -33,6 +37,7 @@ def fastgan(
         learning_rate: of Adam (beta1 0.5), for both networks.
         rebuilding: weight of the difference between real pictures and what the discriminator rebuilt of them.
         ema_halflife_items: half-life of the generator's moving average; None for the paper's 0.999 a step.
+        augment: changes of what the discriminator sees; the paper's is "diffaugment".
     """
     import math
 
@@ -60,6 +65,7 @@ def fastgan(
         discriminator=adam,
         batch_items=batch_items,
         ema_halflife_items=constant(halflife),
-        items=400_000,
+        items=ITEMS,
+        augmentation=augmentation(augment, setting, setting.budget_items or ITEMS, recipe="fastgan"),
         notes={"width": chosen},
     )

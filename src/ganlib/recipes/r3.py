@@ -26,7 +26,7 @@ def r3(
     penalty_every_steps: int | None = None,
     penalty_sigma: float | None = None,
     ema_halflife_items: float | None = None,
-    augment: AugmentKind = "auto",
+    augment: AugmentKind = "none",
 ) -> "Plan":
     """Relativistic pairing loss with R1 and R2, the default. Huang et al. 2024, arXiv:2501.05441
 
@@ -49,7 +49,7 @@ def r3(
         penalty_every_steps: the penalties are applied in every so many steps, with as many times the weight.
         penalty_sigma: the step of the finite-difference penalty; None for the exact one.
         ema_halflife_items: half-life of the generator's moving average.
-        augment: what the discriminator sees changed; ``auto`` is ``ada`` for few pictures, unless they are tiny.
+        augment: what the discriminator sees changed; ``auto`` is ``ada`` for up to 3,000 pictures of 24 x 24 or more.
     """
     from ganlib.core import Plan, constant
 
@@ -59,10 +59,9 @@ def r3(
     generator_rate = _or(generator_learning_rate, rate * chosen.generator_rate_share)
     widths = _widths(width, discriminator_width, chosen, family)
     weight = _or(gamma, chosen.gamma) * _size_factor(setting)
-    every = _or(penalty_every_steps, chosen.penalty_every_steps)
     return Plan(
         _task(setting, family, widths, _or(latent, chosen.latent)),
-        _objective(weight, every, penalty_sigma),
+        _objective(weight, _or(penalty_every_steps, chosen.penalty_every_steps), penalty_sigma),
         generator=_adam(generator_rate),
         discriminator=_adam(rate),
         batch_items=_or(batch_items, min(chosen.batch_items, max(2, setting.num_items))),

@@ -16,7 +16,7 @@ def vae_gan(
     latent: int = 64,
     batch_items: int = 64,
     learning_rate: float = 1e-3,
-    gamma: float = 0.1,
+    gamma: float = 0.3,
     r1: float = 0.5,
 ) -> "Plan":
     """An autoencoder that compares by a discriminator's features. Larsen et al. 2016, arXiv:1512.09300

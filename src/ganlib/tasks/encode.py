@@ -76,7 +76,7 @@ class Resemble(Generate):
     Fake: the reconstruction to be judged, a sample of the prior, and the reconstruction to be compared, as views of one
     item (:class:`ganlib.networks.autoencoder.SimilarityDiscriminator`); real: the plain item. ``similarity`` is half
     the squared distance of features, ``divergence`` that of the code; both divided by the numbers of an item. The
-    features count in units of their root mean square: the paper's are batch normalised, ours are not.
+    features count in units of their deviation over the batch: the paper's are batch normalised, ours are not.
     """
 
     transforms: ClassVar[bool] = True
@@ -98,7 +98,9 @@ class Resemble(Generate):
     def generator_terms(self, pair: Pair, real: Verdict | None, fake: Verdict) -> Terms:
         assert real is not None
         numbers, wanted = pair.real[0].numel(), real.features[0].detach().float()
-        distance = (fake.features[0].float() - wanted).square().flatten(1).sum(1) / wanted.square().mean().clamp(1e-12)
+        # A hundredth of the square beside the variance, which a batch of one item does not have.
+        scale = wanted.var(0, correction=0).mean() + 0.01 * wanted.square().mean() + 1e-12
+        distance = (fake.features[0].float() - wanted).square().flatten(1).sum(1) / scale
         divergence = divergence_from_prior(pair.extra["mean"], pair.extra["log_variance"])
         return {"similarity": 0.5 * distance.mean() / numbers, "divergence": divergence.mean() / numbers}
 
