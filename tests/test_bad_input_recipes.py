@@ -72,7 +72,7 @@ def test_odd_sizes_are_made_or_the_nearest_is_named(name: str, shape: tuple[int,
         plan = tiny(name).plan(Setting(spec, 50, "cpu", conditional=conditional))
         state = create(plan, runtime, 0, 1000)
     except UsageError as error:
-        assert re.search(rf"recipe {name}\b.*nearest.*\d+ ?x ?\d+", str(error)), f"the nearest size is not named: {error}"
+        assert re.search(rf"recipe {name}\b.*nearest.*\d+ ?x ?\d+", str(error)), str(error)
         return
     step(state, plan, runtime.move(make_batch(plan, spec, conditional, 0)), runtime, 0)
 
