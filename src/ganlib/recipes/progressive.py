@@ -53,7 +53,7 @@ def progressive(
     if setting.spec.kind != "image":
         raise UsageError(f"recipe progressive makes images, and these data are {setting.spec.kind}s; take gan or r3")
     # The paper's 16 at 1024 pixels, 128 at 128 and 512 at 32 and below.
-    chosen = width or (32 if small else min(512, max(16, 16384 // max(shape[1:]))))
+    chosen = width or (16 if small else min(512, max(16, 16384 // max(shape[1:]))))
     most = widest or (128 if small else 512)
     wide = latent or (64 if small else 512)
     adam = OptimiserSettings(constant(learning_rate), beta1=0.0, beta2=constant(0.99))
