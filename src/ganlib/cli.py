@@ -142,8 +142,7 @@ def _prepare_parser() -> ArgumentParser:
     parser.add_argument("--size", type=str | None, default=None, help="cut and resize pictures: 64, or 64x96")
     parser.add_argument("--split", type=str, default="train", help="the part of a published data set: train or test")
     parser.add_argument("--shard_items", type=int, default=10_000, help="items in one tar")
-    parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
-    return parser
+    return _with_json(parser)
 
 
 def _sample_parser() -> ArgumentParser:
@@ -159,8 +158,7 @@ def _sample_parser() -> ArgumentParser:
     parser.add_argument("--labels", type=str | None, default=None, help="classes by name, taken in turn: 3,7")
     parser.add_argument("--truncation", type=float | None, default=None, help="largest latent in standard deviations")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
-    return parser
+    return _with_json(parser)
 
 
 def _predict_parser() -> ArgumentParser:
@@ -168,11 +166,10 @@ def _predict_parser() -> ArgumentParser:
         allow_abbrev=False, description="Reconstruct pictures (autoencoders) or enlarge (superres)."
     )
     parser.add_argument("run", type=str, help="a run folder or a .gan file")
-    parser.add_argument("pictures", type=str, help="a picture, a folder of pictures, or an archive or array of them")
+    parser.add_argument("pictures", type=str, help="a picture, a folder, an archive or an array of them")
     parser.add_argument("--out", type=str, required=True, help="a folder (PNG files of the same names) or a .npz")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
-    return parser
+    return _with_json(parser)
 
 
 def _evaluate_parser() -> ArgumentParser:
@@ -215,8 +212,7 @@ def _show_parser() -> ArgumentParser:
     parser.add_argument("run", type=str, help="a run folder")
     parser.add_argument("--grid", type=str | None, default=None, help="write the newest sample grid to this .png")
     parser.add_argument("--animation", type=str | None, default=None, help="write the grids over time to this .gif")
-    parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
-    return parser
+    return _with_json(parser)
 
 
 def _doctor_parser() -> ArgumentParser:
@@ -224,13 +220,17 @@ def _doctor_parser() -> ArgumentParser:
         allow_abbrev=False, description="What is wrong with a run, and what to change. Exits with 0 if healthy, else 1."
     )
     parser.add_argument("run", type=str, help="a run folder, also one that is being trained")
-    parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
-    return parser
+    return _with_json(parser)
 
 
 def _recipes_parser() -> ArgumentParser:
     parser = ArgumentParser(allow_abbrev=False, description="One line for each recipe: name, what it is, paper.")
     parser.add_argument("--json", action="store_true", help="JSON on standard output")
+    return parser
+
+
+def _with_json(parser: ArgumentParser) -> ArgumentParser:
+    parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
     return parser
 
 

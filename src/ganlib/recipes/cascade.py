@@ -39,27 +39,20 @@ def cascade(
     import math
 
     from ganlib.core import Objective, OptimiserSettings, Plan, Schedule, WeightedPenalty, constant
-    from ganlib.errors import UsageError
     from ganlib.losses import RelativisticPairing
-    from ganlib.networks.cascade import CascadeDiscriminator, CascadeGenerator, num_stages
+    from ganlib.networks.cascade import CascadeDiscriminator, CascadeGenerator
     from ganlib.penalties import R1, R2
     from ganlib.tasks.stages import GenerateInStages
 
     shape, classes = setting.spec.shape, setting.num_classes
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe cascade makes images, and these data are {setting.spec.kind}s; take gan or r3")
-    count = stages or num_stages(shape[1], shape[2])
-    if count < 2 or count * begin > 1 or min(shape[1:]) < 2 ** (count - 1):
-        raise UsageError(
-            f"stages={count}, begin={begin} of recipe cascade: accepted are 2 stages or more, all of which begin "
-            f"before the end, and no more than halve the {shape[1]} x {shape[2]} pixels down to one"
-        )
+    count = _stages(setting, stages, begin)
 
     def adam(rate: float) -> OptimiserSettings:
         return OptimiserSettings(Schedule(rate, rate / 100), beta1=0.0, beta2=constant(0.99))
 
     # A penalty is on the mean logit: of K judges each counts 1/K² there, and 1/K in the adversarial loss.
     weight = constant(gamma * math.prod(shape) / 3072 * count)
+    penalties = {name: WeightedPenalty(item, weight, 8) for name, item in (("r1", R1()), ("r2", R2()))}
     return Plan(
         GenerateInStages(
             lambda: CascadeGenerator(shape, latent=latent, width=width, stages=count, begin=begin, num_classes=classes),
@@ -67,10 +60,7 @@ def cascade(
             latent * count,
             stages=count,
         ),
-        Objective(
-            RelativisticPairing(),
-            {"r1": WeightedPenalty(R1(), weight, 8), "r2": WeightedPenalty(R2(), weight, 8)},
-        ),
+        Objective(RelativisticPairing(), penalties),
         generator=adam(learning_rate / 2),
         discriminator=adam(learning_rate),
         batch_items=batch_items,
@@ -79,3 +69,19 @@ def cascade(
         joint_verdicts=True,
         notes={"stages": count},
     )
+
+
+def _stages(setting: Setting, stages: int | None, begin: float) -> int:
+    from ganlib.errors import UsageError
+    from ganlib.networks.cascade import num_stages
+
+    shape = setting.spec.shape
+    if setting.spec.kind != "image":
+        raise UsageError(f"recipe cascade makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    count = stages or num_stages(shape[1], shape[2])
+    if count < 2 or count * begin > 1 or min(shape[1:]) < 2 ** (count - 1):
+        raise UsageError(
+            f"stages={count}, begin={begin} of recipe cascade: accepted are 2 stages or more, all of which begin "
+            f"before the end, and no more than halve the {shape[1]} x {shape[2]} pixels down to one"
+        )
+    return count
