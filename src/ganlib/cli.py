@@ -162,9 +162,7 @@ def _sample_parser() -> ArgumentParser:
 
 
 def _predict_parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        allow_abbrev=False, description="Reconstruct pictures (autoencoders) or enlarge (superres)."
-    )
+    parser = ArgumentParser(allow_abbrev=False, description="Reconstruct pictures, or enlarge them (superres).")
     parser.add_argument("run", type=str, help="a run folder or a .gan file")
     parser.add_argument("pictures", type=str, help="a picture, a folder, an archive or an array of them")
     parser.add_argument("--out", type=str, required=True, help="a folder (PNG files of the same names) or a .npz")
