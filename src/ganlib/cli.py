@@ -12,17 +12,11 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
 
-<<<<<<< HEAD
-from ganlib import __version__, recipes, remedies
-from ganlib.comparing import compare_parser, run_compare
-from ganlib.errors import GanlibError, WriteError, is_of_memory
-=======
 from ganlib import __version__, recipes
 from ganlib.commands import compare, doctor, evaluate, fit, predict, prepare, sample, show
 from ganlib.commands import recipes as listing
 from ganlib.commands.fit import rank
-from ganlib.errors import GanlibError, WriteError
->>>>>>> origin/main
+from ganlib.errors import GanlibError, WriteError, is_of_memory
 
 SILENT_SECONDS = 10.0
 COMMANDS = {
