@@ -35,7 +35,8 @@ def infogan(
     The networks of the paper's MNIST at 28 x 28, and at other sizes DCGAN's with the same fully connected layers. The
     head that reads the code shares the discriminator's layers but the last. The first columns of a latent are the code:
     the largest of the first `categories` is the category, the next `continuous` are normal numbers, which become
-    uniform from -1 to 1. Labels are not used: categories are found.
+    uniform from -1 to 1. Labels are not used: categories are found. One difference: the discriminator's fully connected
+    layer has no batch normalisation; with it, real and fake batches apart, the generator hardly learns.
 
     Args:
         width: channels of the finest hidden layer; each coarser one has twice as many.
