@@ -174,9 +174,8 @@ def test_a_remedied_training_is_saved_loaded_and_taken_up_again(tmp_path: Path):
     whole = GAN(recipe, device="cpu").fit(points(), items=48, run=tmp_path / "whole", progress="none")
     parts = tmp_path / "parts"
     GAN(recipe, device="cpu").fit(points(), items=24, run=parts, progress="none")
-    GAN(device="cpu").fit(points(), items=48, run=parts, progress="none")
-    again = GAN.load(parts, device="cpu")
-    assert again.recipe == recipe
+    again = GAN(device="cpu").fit(points(), items=48, run=parts, progress="none")
+    assert GAN.load(parts, device="cpu").recipe == recipe
     # Without a schedule that depends on the budget the two are one training, memories of penalties included.
     np.testing.assert_array_equal(again.sample(20), whole.sample(20))
     np.testing.assert_array_equal(again.score(points()), whole.score(points()))

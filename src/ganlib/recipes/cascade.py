@@ -39,13 +39,43 @@ def cascade(
     import math
 
     from ganlib.core import Objective, OptimiserSettings, Plan, Schedule, WeightedPenalty, constant
-    from ganlib.errors import UsageError
     from ganlib.losses import RelativisticPairing
-    from ganlib.networks.cascade import CascadeDiscriminator, CascadeGenerator, num_stages
+    from ganlib.networks.cascade import CascadeDiscriminator, CascadeGenerator
     from ganlib.penalties import R1, R2
     from ganlib.tasks.stages import GenerateInStages
 
     shape, classes = setting.spec.shape, setting.num_classes
+    count = _stages(setting, stages, begin)
+
+    def adam(rate: float) -> OptimiserSettings:
+        return OptimiserSettings(Schedule(rate, rate / 100), beta1=0.0, beta2=constant(0.99))
+
+    # A penalty is on the mean logit: of K judges each counts 1/K² there, and 1/K in the adversarial loss.
+    weight = constant(gamma * math.prod(shape) / 3072 * count)
+    penalties = {name: WeightedPenalty(item, weight, 8) for name, item in (("r1", R1()), ("r2", R2()))}
+    return Plan(
+        GenerateInStages(
+            lambda: CascadeGenerator(shape, latent=latent, width=width, stages=count, begin=begin, num_classes=classes),
+            lambda: CascadeDiscriminator(shape, width=width, stages=count, begin=begin, num_classes=classes),
+            latent * count,
+            stages=count,
+        ),
+        Objective(RelativisticPairing(), penalties),
+        generator=adam(learning_rate / 2),
+        discriminator=adam(learning_rate),
+        batch_items=batch_items,
+        ema_halflife_items=constant(10_000),
+        items=1_000_000,
+        joint_verdicts=True,
+        notes={"stages": count},
+    )
+
+
+def _stages(setting: Setting, stages: int | None, begin: float) -> int:
+    from ganlib.errors import UsageError
+    from ganlib.networks.cascade import num_stages
+
+    shape = setting.spec.shape
     if setting.spec.kind != "image":
         raise UsageError(f"recipe cascade makes images, and these data are {setting.spec.kind}s; take gan or r3")
     count = stages or num_stages(shape[1], shape[2])
@@ -56,28 +86,4 @@ def cascade(
             f"(the nearest size for as many is {max(shape[1], 2 ** max(count - 1, 1))} x "
             f"{max(shape[2], 2 ** max(count - 1, 1))})"
         )
-
-    def adam(rate: float) -> OptimiserSettings:
-        return OptimiserSettings(Schedule(rate, rate / 100), beta1=0.0, beta2=constant(0.99))
-
-    # A penalty is on the mean logit: of K judges each counts 1/K² there, and 1/K in the adversarial loss.
-    weight = constant(gamma * math.prod(shape) / 3072 * count)
-    return Plan(
-        GenerateInStages(
-            lambda: CascadeGenerator(shape, latent=latent, width=width, stages=count, begin=begin, num_classes=classes),
-            lambda: CascadeDiscriminator(shape, width=width, stages=count, begin=begin, num_classes=classes),
-            latent * count,
-            stages=count,
-        ),
-        Objective(
-            RelativisticPairing(),
-            {"r1": WeightedPenalty(R1(), weight, 8), "r2": WeightedPenalty(R2(), weight, 8)},
-        ),
-        generator=adam(learning_rate / 2),
-        discriminator=adam(learning_rate),
-        batch_items=batch_items,
-        ema_halflife_items=constant(10_000),
-        items=1_000_000,
-        joint_verdicts=True,
-        notes={"stages": count},
-    )
+    return count

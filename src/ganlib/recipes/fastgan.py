@@ -51,7 +51,7 @@ def fastgan(
     if setting.spec.kind != "image":
         raise UsageError(f"recipe fastgan makes images, and these data are {setting.spec.kind}s; take gan or r3")
     # The paper's 32 at 1024 pixels, more where there are fewer doublings.
-    chosen = width or (32 if setting.device == "cpu" else min(128, max(32, 32768 // max(shape[1:]))))
+    chosen = width or (16 if setting.device == "cpu" else min(128, max(32, 32768 // max(shape[1:]))))
     halflife = batch_items * math.log(0.5) / math.log(0.999) if ema_halflife_items is None else ema_halflife_items
     adam = OptimiserSettings(constant(learning_rate), beta1=0.5, beta2=constant(0.999))
     return Plan(

@@ -17,7 +17,7 @@ def progressive(
     latent: int | None = None,
     growing_share: float = 0.5,
     batch_items: int | None = None,
-    learning_rate: float = 1e-3,
+    learning_rate: float | None = None,
     penalty: float = 10.0,
     drift: float = 1e-3,
     ema_halflife_items: float | None = None,
@@ -53,10 +53,10 @@ def progressive(
     if setting.spec.kind != "image":
         raise UsageError(f"recipe progressive makes images, and these data are {setting.spec.kind}s; take gan or r3")
     # The paper's 16 at 1024 pixels, 128 at 128 and 512 at 32 and below.
-    chosen = width or (32 if small else min(512, max(16, 16384 // max(shape[1:]))))
+    chosen = width or (16 if small else min(512, max(16, 16384 // max(shape[1:]))))
     most = widest or (128 if small else 512)
     wide = latent or (64 if small else 512)
-    adam = OptimiserSettings(constant(learning_rate), beta1=0.0, beta2=constant(0.99))
+    adam = OptimiserSettings(constant(learning_rate or (3e-3 if small else 1e-3)), beta1=0.0, beta2=constant(0.99))
     penalties = {
         "gradient_penalty": WeightedPenalty(GradientPenalty(), constant(penalty)),
         "drift": WeightedPenalty(Drift(), constant(drift)),
@@ -74,7 +74,7 @@ def progressive(
         Objective(Wasserstein(), penalties),
         generator=adam,
         discriminator=adam,
-        batch_items=batch_items or min(32 if small else 64, max(2, setting.num_items)),
+        batch_items=batch_items or min(16 if small else 64, max(2, setting.num_items)),
         ema_halflife_items=constant(10_000 if ema_halflife_items is None else ema_halflife_items),
         items=1_000_000 if small else 12_000_000,
         notes={"width": chosen, "latent": wide},

@@ -16,7 +16,7 @@ def stylegan2(
     width: int | None = None,
     widest: int | None = None,
     latent: int | None = None,
-    mapping_layers: int = 8,
+    mapping_layers: int | None = None,
     mixing: float | None = None,
     batch_items: int | None = None,
     learning_rate: float | None = None,
@@ -64,7 +64,8 @@ def stylegan2(
     gamma = (0.5 if small else 10.0 * (side / 1024) ** 2 * 4) if gamma is None else gamma
     # ln 2 / (r² (ln r - ln 2)) of the paper's appendix B, in the units of PathLength; it has a pole at r = 2.
     path_length = 1 / (math.log2(max(side, 4)) - 1) if path_length is None else path_length
-    rate = learning_rate or (0.003 if small else 0.002)
+    rate = learning_rate or (0.005 if small else 0.002)
+    layers = mapping_layers or (4 if small else 8)
     adam = OptimiserSettings(constant(rate), beta1=0.0, beta2=constant(0.99))
     lengths = {"path_length": WeightedPenalty(PathLength(), constant(path_length), 8)} if path_length else {}
     return Plan(
@@ -74,7 +75,7 @@ def stylegan2(
                 latent=latent,
                 width=width,
                 widest=widest,
-                mapping_layers=mapping_layers,
+                mapping_layers=layers,
                 mixing=mixing,
                 num_classes=classes,
             ),
@@ -84,7 +85,7 @@ def stylegan2(
         Objective(NonSaturating(), {"r1": WeightedPenalty(R1(), constant(gamma), 16)}, generator_penalties=lengths),
         generator=adam,
         discriminator=adam,
-        batch_items=batch_items or min(32, max(2, setting.num_items)),
+        batch_items=batch_items or min(16 if small else 32, max(2, setting.num_items)),
         ema_halflife_items=constant(10_000 if ema_halflife_items is None else ema_halflife_items),
         items=1_000_000 if small else 25_000_000,
         notes={"width": width, "latent": latent, "gamma": gamma, "path_length": path_length},

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ganlib.recipe import Setting, unconditional_recipe
 
 if TYPE_CHECKING:
-    from ganlib.core import Plan
+    from ganlib.core import Objective, Plan
 
 
 @unconditional_recipe
@@ -43,19 +43,15 @@ def superres(
     """
     import math
 
-    from ganlib.core import Objective, OptimiserSettings, Plan, Schedule, WeightedPenalty, constant
-    from ganlib.losses import RelativisticPairing
+    from ganlib.core import OptimiserSettings, Plan, Schedule, constant
     from ganlib.metrics.features import RandomConvolutions
     from ganlib.networks.compact import CompactDiscriminator
     from ganlib.networks.superres import EnlargingGenerator
-    from ganlib.penalties import R1, R2
     from ganlib.tasks.enlarge import Enlarge
 
     _check(setting, scale)
     shape = setting.spec.shape
     adam = OptimiserSettings(Schedule(learning_rate, learning_rate / 100), beta1=0.5, beta2=constant(0.99))
-    weight = constant(gamma * math.prod(shape) / 3072)
-    weights = {"content": content} | ({"perceptual": perceptual} if perceptual else {})
     return Plan(
         Enlarge(
             lambda: EnlargingGenerator(shape[0], scale=scale, width=width, growth=growth, blocks=blocks),
@@ -63,11 +59,7 @@ def superres(
             scale,
             RandomConvolutions(channels_in=shape[0]).maps if perceptual else None,
         ),
-        Objective(
-            RelativisticPairing(),
-            {"r1": WeightedPenalty(R1(), weight, 8), "r2": WeightedPenalty(R2(), weight, 8)},
-            {name: constant(value) for name, value in weights.items()},
-        ),
+        _objective(gamma * math.prod(shape) / 3072, content, perceptual),
         generator=adam,
         discriminator=adam,
         batch_items=batch_items,
@@ -75,6 +67,16 @@ def superres(
         items=500_000,
         joint_verdicts=True,
     )
+
+
+def _objective(gamma: float, content: float, perceptual: float) -> "Objective":
+    from ganlib.core import Objective, WeightedPenalty, constant
+    from ganlib.losses import RelativisticPairing
+    from ganlib.penalties import R1, R2
+
+    weights = {"content": content} | ({"perceptual": perceptual} if perceptual else {})
+    penalties = {name: WeightedPenalty(item, constant(gamma), 8) for name, item in (("r1", R1()), ("r2", R2()))}
+    return Objective(RelativisticPairing(), penalties, {name: constant(value) for name, value in weights.items()})
 
 
 def _check(setting: Setting, scale: int) -> None:
