@@ -114,7 +114,7 @@ def test_fit_says_the_same_in_all_processes(found: dict[str, Any]):
 
 def test_the_score_is_that_of_one_process(found: dict[str, Any], folder: Path):
     gan = GAN.load(folder / "fitted.gan")
-    train, held_out = split(load("digits"), None, 3, None)
+    train, held_out = split(load("digits"), None, None)
     assert held_out is not None
     count, extractor = len(held_out), extractor_for(train)
     real = features(extractor, [held_out.batch(np.arange(count))["real"]])
