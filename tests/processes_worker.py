@@ -29,7 +29,7 @@ from ganlib.losses import Hinge, RelativisticPairing
 from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
 from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
-from ganlib.networks.parts import spectral_normalise
+from ganlib.networks.spectral import spectral_normalise
 from ganlib.networks.vectors import MixtureGenerator, NoisyDiscriminator
 from ganlib.penalties import R1, R2, GradientPenalty
 from ganlib.recipe import Recipe

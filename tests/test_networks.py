@@ -17,7 +17,9 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from ganlib import networks
 from ganlib.core import Verdict
+from ganlib.networks.autoencoder import SimilarityDiscriminator
 from ganlib.networks.biggan import BigGANGenerator
+from ganlib.networks.cascade import CascadeDiscriminator, CascadeGenerator
 from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
 from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganlib.networks.fastgan import FastGANDiscriminator, FastGANGenerator
@@ -27,6 +29,7 @@ from ganlib.networks.progressive import ProgressiveDiscriminator, ProgressiveGen
 from ganlib.networks.residual import ResidualDiscriminator, ResidualGenerator
 from ganlib.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from ganlib.networks.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
+from ganlib.networks.superres import EnlargingGenerator
 from ganlib.networks.vectors import MixtureGenerator, NoisyDiscriminator
 
 TABLE: dict[type[nn.Module], dict[str, Any]] = {
@@ -60,6 +63,12 @@ MIXES_ITEMS = {
 LOOKS_AT_GROUPS = {StyleGAN2Discriminator, ProgressiveDiscriminator}  # and those with minibatch deviation
 RESTS = {ProgressiveGenerator: "to_items", ProgressiveDiscriminator: "from_items"}  # of coarser stages, once grown
 BEGINS_AT_ZERO = {ResidualGenerator, ResidualDiscriminator}  # some gradients are zero at the start, by design
+OF_OTHER_MANNERS = {  # they take pictures, or several views at once: see test_cascade, test_superres, test_autoencoders
+    CascadeGenerator,
+    CascadeDiscriminator,
+    EnlargingGenerator,
+    SimilarityDiscriminator,
+}
 SHAPES = [(1, 28, 28), (3, 32, 48), (4, 9, 13), (5, 8, 8), (3, 5, 7), (1, 64, 64), (3, 100, 60)]
 
 
@@ -71,7 +80,7 @@ def found() -> list[type[nn.Module]]:
         for name, kind in inspect.getmembers(module, inspect.isclass):
             if issubclass(kind, nn.Module) and name.endswith(("Generator", "Discriminator")):
                 kinds.add(kind)
-    return sorted(kinds, key=lambda kind: kind.__name__)
+    return sorted(kinds - OF_OTHER_MANNERS, key=lambda kind: kind.__name__)
 
 
 NETWORKS = found()

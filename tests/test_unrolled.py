@@ -14,7 +14,7 @@ from ganlib.core import Draws, Objective, OptimiserSettings, Plan, Schedule, Ver
 from ganlib.errors import UsageError
 from ganlib.losses import NonSaturating, RelativisticPairing, Wasserstein
 from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
-from ganlib.networks.parts import spectral_normalise
+from ganlib.networks.spectral import spectral_normalise
 from ganlib.tasks.generate import Generate
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State, create
