@@ -30,10 +30,10 @@ def _normalise(kind: Normalisation, channels: int) -> list[nn.Module]:
             return []
 
 
-def _linear(num_inputs: int, num_outputs: int, *, bias: bool) -> nn.Linear:
-    linear = nn.Linear(num_inputs, num_outputs, bias=bias)
+def _dense(num_inputs: int, num_outputs: int, *, after: nn.Module) -> nn.Sequential:
+    linear = nn.Linear(num_inputs, num_outputs, bias=False)
     nn.init.normal_(linear.weight, 0.0, 0.02)
-    return linear
+    return nn.Sequential(linear, nn.BatchNorm1d(num_outputs), after)
 
 
 class DCGANGenerator(nn.Module):
@@ -49,9 +49,7 @@ class DCGANGenerator(nn.Module):
         self.condition = WithClass(num_classes, latent)
         hidden = width * 2 ** max(doublings - 1, 0)
         given = latent + self.condition.width
-        self.dense: nn.Sequential | None = None
-        if dense:
-            self.dense = nn.Sequential(_linear(given, dense, bias=False), nn.BatchNorm1d(dense), nn.ReLU(True))
+        self.dense = _dense(given, dense, after=nn.ReLU(True)) if dense else None
         layers: list[nn.Module] = [nn.ConvTranspose2d(dense or given, hidden, (base_height, base_width), bias=False)]
         for _ in range(doublings - 1):
             layers += [
@@ -105,10 +103,7 @@ class DCGANDiscriminator(nn.Module):
             hidden *= 2
         self.layers = nn.Sequential(*layers)
         on_grid = hidden * base_height * base_width
-        self.dense: nn.Sequential | None = None
-        if dense:
-            # Not normalised over the batch: real and fake batches would look alike just before the logit, both centred.
-            self.dense = nn.Sequential(_linear(on_grid, dense, bias=True), nn.LeakyReLU(SLOPE, True))
+        self.dense = _dense(on_grid, dense, after=nn.LeakyReLU(SLOPE, True)) if dense else None
         self.num_features = dense or on_grid
         self.head = Projection(self.num_features, num_classes)
         self.apply(_initialise)

@@ -9,7 +9,7 @@ end::
     items = gan.predict(latents)
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ganlib.recipe import Setting, unconditional_recipe
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def infogan(
     setting: Setting,
     *,
+    network: Literal["dcgan", "paper"] = "dcgan",
     width: int = 64,
     latent: int = 62,
     categories: int = 10,
@@ -32,13 +33,16 @@ def infogan(
 ) -> "Plan":
     """A code within the latent, kept readable: categories without labels. Chen et al. 2016, arXiv:1606.03657
 
-    The networks of the paper's MNIST at 28 x 28, and at other sizes DCGAN's with the same fully connected layers. The
-    head that reads the code shares the discriminator's layers but the last. The first columns of a latent are the code:
-    the largest of the first `categories` is the category, the next `continuous` are normal numbers, which become
-    uniform from -1 to 1. Labels are not used: categories are found. One difference: the discriminator's fully connected
-    layer has no batch normalisation; with it, real and fake batches apart, the generator hardly learns.
+    The head that reads the code shares the discriminator's layers but the last, and has one of 128 units of its own.
+    The first columns of a latent are the code: the largest of the first `categories` is the category, the next
+    `continuous` are normal numbers, which become uniform from -1 to 1. Labels are not used: categories are found.
+
+    ``paper`` networks are those for MNIST at 28 x 28, with a fully connected layer of 1,024 units in each, and at other
+    sizes DCGAN's with these layers. They learn slowly: batches of real and of fake items, each normalised just before
+    the logit, differ little there, and the default is without.
 
     Args:
+        network: ``dcgan`` or ``paper``.
         width: channels of the finest hidden layer; each coarser one has twice as many.
         latent: width of the random input beside the code.
         categories: values of the categorical code.
@@ -59,14 +63,15 @@ def infogan(
     if setting.spec.kind != "image":
         raise UsageError(f"recipe infogan makes images, and these data are {setting.spec.kind}s; take gan or r3")
     code, weight = categories + continuous, constant(information)
+    dense = 1024 if network == "paper" else 0
 
     def discriminator() -> WithGuess:
-        body = DCGANDiscriminator(shape, width=width, dense=1024)
+        body = DCGANDiscriminator(shape, width=width, dense=dense)
         return WithGuess(body, body.num_features, num_guessed=code, hidden=128)
 
     return Plan(
         GenerateCoded(
-            lambda: DCGANGenerator(shape, latent=latent + code, width=width, dense=1024),
+            lambda: DCGANGenerator(shape, latent=latent + code, width=width, dense=dense),
             discriminator,
             latent,
             categories,
