@@ -21,4 +21,4 @@ def run(options: Namespace) -> None:
         print(json.dumps(told))
         return
     for name, summary in told.items():
-        print(f"{name:8} {summary}{'  [default]' if name == recipes.DEFAULT else ''}")
+        print(f"{name:11} {summary}{'  [default]' if name == recipes.DEFAULT else ''}")
