@@ -57,7 +57,7 @@ def comparison_png(panels: Sequence[Panel], curves: Mapping[str, Curve], *, unit
         handles, names = axes_of_items.get_legend_handles_labels()
         parts[1].legend(handles, names, loc="outside right upper", frameon=False, fontsize=8)
     content = io.BytesIO()
-    figure.savefig(content, format="png")
+    figure.savefig(content, format="png", bbox_inches="tight", pad_inches=0.1)
     return content.getvalue()
 
 
