@@ -54,6 +54,12 @@ def cells(table: str, name: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
+def test_the_table_says_which_had_no_labels():
+    told = markdown(Comparison({"data": "digits"}, (entry("r3"), entry("vae", labels=False))))
+    assert "Trained without the labels, which the others had: `vae`." in told
+    assert "without the labels" not in markdown(Comparison({"data": "digits"}, (entry("r3"), entry("gan"))))
+
+
 def test_the_table_has_the_mean_and_the_deviation_over_seeds():
     found = Comparison({"data": "digits"}, (entry("r3", 0, 4.0), entry("gan"), entry("r3", 1, 6.0)))
     told = markdown(found)

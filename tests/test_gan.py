@@ -281,3 +281,9 @@ def test_fitting_leaves_the_dice_of_the_user_alone() -> None:
     torch.manual_seed(7)
     trained(items=64).sample(3)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_latents_of_another_width_are_refused() -> None:
+    gan = trained(items=64)
+    with pytest.raises(DataError, match=r"latents have 3 numbers each; this model takes \[items, \d+\]"):
+        gan.predict(np.zeros((2, 3), np.float32))

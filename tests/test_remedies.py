@@ -13,11 +13,25 @@ from ganlib.cli import main
 from ganlib.core import Plan, Spec
 from ganlib.errors import RunError, UsageError
 from ganlib.recipe import Recipe, Remedy, Setting
+from ganlib.recipes.cascade import cascade
 from ganlib.recipes.dcgan import dcgan
 from ganlib.recipes.gan import gan
 from ganlib.recipes.improved import improved
 from ganlib.recipes.r3 import r3
-from ganlib.remedies import consistency, lecam, packing, parse, smoothing, top_k, two_rates, unrolled
+from ganlib.recipes.superres import superres
+from ganlib.recipes.vae_gan import vae_gan
+from ganlib.remedies import (
+    consistency,
+    deviation,
+    history,
+    lecam,
+    packing,
+    parse,
+    smoothing,
+    top_k,
+    two_rates,
+    unrolled,
+)
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State, create
 from ganlib.training.step import step
@@ -213,3 +227,23 @@ def test_consistency_without_fakes_leaves_them_alone():
     _, _, both = trained(dcgan(width=2, **TINY).with_remedies(consistency()), "image", False, steps=1)
     _, _, real = trained(dcgan(width=2, **TINY).with_remedies(consistency(fakes=False)), "image", False, steps=1)
     assert float(both["discriminator/consistency"]) > float(real["discriminator/consistency"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (dcgan().with_remedies(history(), packing()), "put it last"),
+        (cascade().with_remedies(packing()), "cascade"),
+        (vae_gan().with_remedies(deviation()), "vae_gan"),
+    ],
+)
+def test_what_cannot_be_joined_says_so(asked: Recipe, told: str):
+    with pytest.raises(UsageError, match=told):
+        create(asked.plan(Setting(Spec("image", (1, 16, 16)), 50, "cpu")), Runtime(), 0, 1000)
+
+
+def test_a_task_with_other_networks_keeps_its_manners():
+    setting = Setting(Spec("image", (1, 16, 16)), 50, "cpu")
+    plain, other = (made.plan(setting).task for made in (superres(), superres().with_remedies(deviation())))
+    for name in ("draws", "transforms", "any_size"):
+        assert getattr(plain, name) == getattr(other, name), name

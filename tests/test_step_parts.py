@@ -307,6 +307,29 @@ def test_networks_are_told_how_far_the_training_is_and_the_average_with_them():
     assert [int(network.seen) for network in (state.generator, state.average)] == [2 * BATCH] * 2  # type: ignore[arg-type]
 
 
+def test_a_network_within_another_is_told_too():
+    plan = make_plan(task=replace(make_plan().task, make_generator=lambda: Around(Growing())))  # type: ignore[call-arg]
+    state, _ = after(plan, 3)
+    assert int(state.generator.inner.seen) == 2 * BATCH  # type: ignore[union-attr]
+
+
+class Around(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.inner(latent, labels)
+
+
+def test_a_new_beginning_forgets_what_penalties_remember():
+    plan = make_plan(Objective(NonSaturating(), {"past": WeightedPenalty(Remembering(), constant(2.0))}))
+    state, _ = after(plan, 2)
+    assert float(state.memories["discriminator/past"].average) != 0  # type: ignore[arg-type]
+    again = create(plan, CPU, 3, 1000)
+    assert float(again.memories["discriminator/past"].average) == 0  # type: ignore[arg-type]
+
+
 def test_a_comparator_needs_no_adversarial_loss():
     @dataclass(frozen=True)
     class Autoencoder(Generate):

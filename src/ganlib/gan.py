@@ -30,7 +30,7 @@ from ganlib.session import CHECKPOINT_SECONDS, Session
 from ganlib.stopping import stop_wishes
 from ganlib.training.run import Run
 from ganlib.training.runtime import Precision, Runtime, choose_device, choose_precision
-from ganlib.training.team import join, lost_ones, own_device
+from ganlib.training.team import join, lost_ones, own_device, told_apart
 
 
 class GAN:
@@ -96,6 +96,8 @@ class GAN:
         if self.seed is not None and self.seed < 0:
             raise UsageError(f"seed={self.seed}; accepted is 0 or more")
         device = own_device(choose_device(self.device))
+        if cpu_seconds is not None and told_apart():
+            raise UsageError("cpu_seconds are those of one process, and there are several; give minutes or items")
         asked = recipes.find(self.recipe)() if isinstance(self.recipe, str) else self.recipe
         request = Request(
             load=lambda: load(data, labels, size=size),

@@ -120,7 +120,13 @@ def prepare(request: Request) -> Prepared:
         train,
         held_out,
         shares,
-        (*about(data, opened, run), *_length(pace, opened.plan, held_out), *notice, *opened.notices),
+        (
+            *about(data, opened, run),
+            *_length(pace, opened.plan, held_out),
+            *notice,
+            *_apart(opened, runtime),
+            *opened.notices,
+        ),
     )
 
 
@@ -265,6 +271,16 @@ def _told(recipe: Recipe) -> str:
     options = ", ".join(f"{name}={value}" for name, value in recipe.options.items() if value is not None)
     names = ", ".join(remedy.name for remedy in recipe.remedies)
     return f"recipe {recipe.name} ({options})" + f" and the remedies {names}" * bool(names)
+
+
+def _apart(opened: Opened, runtime: Runtime) -> tuple[str, ...]:
+    """What several processes together do not do as one would."""
+    if runtime.team.alone or not (opened.recipe.remedies or opened.plan.augmentation):
+        return ()
+    return (
+        "remedies and augmentation that look at a whole batch (matching, minibatch, deviation, packing, top_k, lecam, "
+        "apa) see the rows of each process: the gradients are not those of one",
+    )
 
 
 def _short(value: object) -> str:

@@ -41,6 +41,11 @@ def of_latents(model: Model, given: object, condition: Condition) -> np.ndarray:
             )
         raise DataError(f"latents are {what}; accepted is [items, latent], as latents() gives")
     latent = torch.as_tensor(given).detach().to("cpu", torch.float32)
+    width = model.sampler.latents(1, 0).shape[1]
+    if latent.shape[1] != width:
+        raise DataError(
+            f"latents have {latent.shape[1]} numbers each; this model takes [items, {width}], as latents() gives"
+        )
     if model.label_share:
         if condition is None:
             raise UsageError("this model needs labels: one class, or one for each latent")

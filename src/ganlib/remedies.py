@@ -321,8 +321,17 @@ def _adversarial(plan: "Plan") -> "Plan":
 
 def _with_networks(plan: "Plan", change: "Callable[[nn.Module, nn.Module], tuple[nn.Module, nn.Module]]") -> "Plan":
     """Other networks; in them items of a batch may depend on one another, so real and fake are judged apart."""
+    from ganlib.penalties.memory import HistoricalAverage
+    from ganlib.tasks.stages import GenerateInStages
     from ganlib.tasks.wrapped import WithNetworks
 
+    held = (*plan.objective.penalties.values(), *plan.objective.generator_penalties.values())
+    if any(isinstance(item.penalty, HistoricalAverage) for item in held):
+        raise UsageError("remedy history remembers the weights of networks that a remedy after it changes; put it last")
+    if isinstance(plan.task, GenerateInStages):
+        raise UsageError(
+            "packing, minibatch, deviation and virtual_norm are for one picture, and cascade makes several"
+        )
     return replace(_adversarial(plan), task=WithNetworks(plan.task, change), joint_verdicts=False)
 
 
@@ -330,6 +339,10 @@ def _beside_features(
     plan: "Plan", setting: Setting, make_layer: "Callable[[int], MinibatchDiscrimination | MinibatchDeviation]"
 ) -> "Plan":
     from ganlib.networks.minibatch import BesideFeatures, num_features
+    from ganlib.tasks.encode import Resemble
+
+    if isinstance(plan.task, Resemble):
+        raise UsageError("minibatch and deviation look at features by which recipe vae_gan compares; take packing")
 
     def beside(generator: "nn.Module", discriminator: "nn.Module") -> "tuple[nn.Module, nn.Module]":
         width = num_features(discriminator, setting.spec.shape, setting.num_classes)

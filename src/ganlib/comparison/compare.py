@@ -94,15 +94,23 @@ def compare(
     if seeds < 1 or num_samples < 2:
         raise UsageError(f"seeds={seeds}, num_samples={num_samples}: accepted are at least 1 seed and 2 samples")
     asked = contenders(recipes, setting)
-    mark = {"data": str(data), "train": len(train), "sha256": train.fingerprint()["sha256"][:16], **options}
+    mark = {"data": str(data), "train": len(train), "sha256": train.fingerprint()["sha256"][:16]}
+    mark |= {**options, "unconditional": unconditional}
     begun = _begun(Path(out), {**mark, "size": list(sides) if sides else None, "samples": num_samples})
     if threads is not None:
         torch.set_num_threads(threads)
     arena = arena_of(train, held_out, num_samples, choose_device(device))
+    _same_extractor(begun, arena, out)
     bout = Bout(Path(out), _command(str(data), options), threads, progress)
     save_png(bout.out / "real.png", sheet(held_out, held_out))
     protocol = {**begun.protocol, **arena.protocol(), "ganlib": __version__}
     return _all(replace(begun, protocol=protocol), asked, seeds, bout, arena)
+
+
+def _same_extractor(begun: Comparison, arena: Arena, out: Path | str) -> None:
+    was, now = begun.protocol.get("extractor_digest"), arena.protocol()["extractor_digest"]
+    if begun.entries and was != now:
+        raise RunError(f"{out} was judged by features {str(was)[:12]}, not {str(now)[:12]}; choose another --out")
 
 
 def _prepared(
@@ -154,6 +162,7 @@ def _all(begun: Comparison, asked: Sequence[Contender], seeds: int, bout: Bout, 
         with stop_wishes() as stop:
             entry = _trained(each, seed, before, bout, stop, title)
         if entry.state in SETTLED:
+            write(found.with_entry(entry), bout.out)  # what it cost is known, whatever becomes of the judging
             entry = _judged(entry, bout.out, arena)
         found = found.with_entry(entry)
         write(found, bout.out)

@@ -47,6 +47,7 @@ class Arena:
             "held_out": len(self.held_out),
             "reference": len(self.held_out) // 2,
             "samples": self.num_items,
+            "checkpoint": "the newest, or the best by validation score where that is 10 % better",
         }
 
 

@@ -30,9 +30,19 @@ def markdown(found: Comparison) -> str:
     rows += [["*real data*", "", *baseline, "", "", "", "", ""]] if any(baseline) else []
     lines = [_line(header), _line(["---"] * 2 + ["---:"] * (len(header) - 2)), *map(_line, rows)]
     remarks = [f"- `{e.name}`, seed {e.seed}: {remark}" for e in found.entries if (remark := _remark(e))]
+    remarks += _labelled(found)
     told = [f"{name}: {value}" for name, value in found.protocol.items() if value is not None]
     parts = ["\n".join(lines), *(["\n".join(remarks)] if remarks else []), _uncertainty(found), "; ".join(told) + "."]
     return "\n\n".join(parts) + "\n"
+
+
+def _labelled(found: Comparison) -> list[str]:
+    """Which recipes had the labels of the data, where some had and some had not."""
+    given = {entry.name: entry.labels for entry in found.entries if entry.items}
+    without = ", ".join(f"`{name}`" for name, labels in given.items() if not labels)
+    return (
+        [f"- Trained without the labels, which the others had: {without}."] if without and any(given.values()) else []
+    )
 
 
 def headline(entry: Entry, *, brief: bool = False) -> str:

@@ -119,7 +119,7 @@ class Autoencoder(nn.Module):
 
     def factor(self) -> Float[Tensor, "latent latent"]:
         """L, with LLᵀ the covariance of the codes; a root by eigenvalues, since rounding may make some negative."""
-        covariance = (self.second_moment - torch.outer(self.moment, self.moment)).double().cpu()
+        covariance = (self.second_moment - torch.outer(self.moment, self.moment)).cpu().double()
         values, vectors = torch.linalg.eigh(covariance)
         return (vectors * values.clamp(min=0).sqrt()).to(self.moment)
 

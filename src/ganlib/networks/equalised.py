@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ganlib.networks.minibatch import MinibatchDeviation
+
 GAIN = math.sqrt(2)
 """Keeps the second moment through a rectifier (He et al. 2015, arXiv:1502.01852)."""
 
@@ -79,16 +81,10 @@ def minibatch_deviation(
 ) -> Float[Tensor, "batch channels+1 h w"]:
     """One more channel: the standard deviation over a group of items, averaged over channels and pixels.
 
-    Karras et al. 2018, arXiv:1710.10196, section 3; the groups of 4 are those of the authors' settings. The batch is
-    cut into groups of one size, the largest up to `group_items` that divides it; an item alone has no deviation.
+    Karras et al. 2018, arXiv:1710.10196, section 3, by :class:`ganlib.networks.minibatch.MinibatchDeviation`.
     """
-    size = max(size for size in range(1, min(group_items, len(x)) + 1) if len(x) % size == 0)
-    groups = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(
-        0, (size, -1)
-    )  # items i, i + n/size, ... are a group
-    deviation = ((groups - groups.mean(0)).square().mean(0) + 1e-8).sqrt().mean((1, 2, 3))
-    plane = deviation.repeat(size)[:, None, None, None].expand(-1, 1, *x.shape[2:])
-    return torch.cat([x, plane.to(x.dtype)], 1)
+    deviation = MinibatchDeviation(group_items)(x.to(torch.promote_types(x.dtype, torch.float32)))
+    return torch.cat([x, deviation[:, :, None, None].expand(-1, -1, *x.shape[2:]).to(x.dtype)], 1)
 
 
 class ClassLatent(nn.Module):

@@ -166,7 +166,7 @@ class ResNetDiscriminator(nn.Module):
         down = (DownBlock(a, b, hidden=b if wide else a, halves=True) for a, b in itertools.pairwise(widths))
         last = (DownBlock(widths[-1], widths[-1], hidden=widths[-1], halves=False) for _ in range(2 if flat else 1))
         self.blocks = nn.ModuleList([first, *down, *last])
-        self.attend_after = -1 if attention is None else min(attention, len(widths)) - 1
+        self.attend_after = -1 if attention is None else min(attention, max(len(widths) - 1, 1)) - 1
         self.attention = SelfAttention(widths[self.attend_after]) if attention is not None else None
         self.head = Projection(widths[-1], num_classes)
         initialise(self)

@@ -22,9 +22,9 @@ def dragan(
     """A gradient penalty around real items. Kodali et al. 2017, arXiv:1705.07215
 
     Algorithm 1 on DCGAN networks, one update of each network in turn, with the non-saturating loss. The perturbation is
-    that of the authors' code, ½ std(x) U[0, 1), where the paper writes N(0, c). The discriminator has no batch
-    normalisation, since the penalty is on the gradient of each item alone. Classes, where there are any, are an
-    embedding beside the latent and a projection in the discriminator.
+    ½ std(x) U[0, 1), as in the authors' code but for its share of 0 to 1 for each item; the paper writes N(0, c). The
+    discriminator has no batch normalisation, since the penalty is on the gradient of each item alone. Classes, where
+    there are any, are an embedding beside the latent and a projection in the discriminator.
 
     Args:
         width: channels of the finest hidden layer; each coarser one has twice as many.

@@ -34,7 +34,7 @@ def progressive(
     Args:
         width: channels of the finest stage; each coarser one has twice as many.
         widest: the most channels of a stage.
-        latent: width of the random input.
+        latent: width of the random input; it is normalised, so that truncation changes little.
         growing_share: the share of the run after which the networks are grown.
         batch_items: items per step.
         learning_rate: of Adam (beta1 0, beta2 0.99), for both networks.

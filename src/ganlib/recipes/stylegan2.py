@@ -36,12 +36,13 @@ def stylegan2(
     Args:
         width: channels of the finest stage; each coarser one has twice as many.
         widest: the most channels of a stage.
-        latent: width of the random input, of the style, and of the mapping network.
+        latent: width of the random input, of the style, and of the mapping network; the input is normalised, so that
+            truncation changes little.
         mapping_layers: how many layers lead from the latent to the style.
         mixing: share of training items made with two styles.
         batch_items: items per step.
         learning_rate: of Adam (beta1 0, beta2 0.99), for both networks.
-        gamma: weight of R1.
+        gamma: weight of R1; on a GPU the paper's 10 from 512 pixels on, less below by the area.
         path_length: weight of the path length penalty; 0 leaves it out.
         ema_halflife_items: half-life of the generator's moving average.
     """
@@ -61,7 +62,7 @@ def stylegan2(
     widest = widest or (128 if small else 512)
     latent = latent or (64 if small else 512)
     mixing = (0.0 if small else 0.9) if mixing is None else mixing
-    gamma = (0.5 if small else 10.0 * (side / 1024) ** 2 * 4) if gamma is None else gamma
+    gamma = (0.5 if small else 10.0 * min(1.0, (side / 512) ** 2)) if gamma is None else gamma
     # ln 2 / (r² (ln r - ln 2)) of the paper's appendix B, in the units of PathLength; it has a pole at r = 2.
     path_length = 1 / (math.log2(max(side, 4)) - 1) if path_length is None else path_length
     rate = learning_rate or (0.005 if small else 0.002)

@@ -17,6 +17,9 @@ class _Around(Task):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "generator_sees_real", self.task.generator_sees_real)
+        object.__setattr__(self, "draws", self.task.draws)
+        object.__setattr__(self, "transforms", self.task.transforms)
+        object.__setattr__(self, "any_size", self.task.any_size)
 
     def networks(self) -> tuple[nn.Module, nn.Module | None]:
         return self.task.networks()
@@ -32,6 +35,12 @@ class _Around(Task):
 
     def latent(self, num_items: int, draws: Draws) -> Tensor:
         return self.task.latent(num_items, draws)
+
+    def transform(self, generator: Callable[..., Tensor], items: Tensor, condition: Condition) -> Tensor:
+        return self.task.transform(generator, items, condition)
+
+    def exhibit(self, pair: Pair) -> tuple[Tensor, ...]:
+        return self.task.exhibit(pair)
 
     def discriminator_terms(self, pair: Pair, real: Verdict, fake: Verdict) -> Terms:
         return self.task.discriminator_terms(pair, real, fake)

@@ -137,6 +137,9 @@ def _memories(plan: Plan, runtime: Runtime) -> nn.ModuleDict:
         f"generator/{name}": item for name, item in objective.generator_penalties.items()
     }
     kept = {name: item.penalty for name, item in named.items() if isinstance(item.penalty, nn.Module)}
+    for module in kept.values():  # the plan's own, which a training before a rollback may have used
+        for buffer in module.buffers():
+            buffer.zero_()
     return nn.ModuleDict({name: runtime.place(module) for name, module in kept.items()})
 
 

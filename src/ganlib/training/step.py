@@ -310,8 +310,10 @@ def frozen(network: nn.Module | None) -> Iterator[None]:
 def grow(state: State) -> None:
     """Tell the networks that depend on it how far the training is."""
     for network in (state.generator, state.discriminator, state.average):
-        if isinstance(network, Grows):
-            network.grow(state.items_seen, state.total_items)
+        # Also within another network, as remedies put it.
+        for module in network.modules() if network is not None else ():
+            if isinstance(module, Grows):
+                module.grow(state.items_seen, state.total_items)
 
 
 def share_memories(state: State, runtime: Runtime) -> None:

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ganlib.core import Grows
 from ganlib.errors import GanlibError, LostError, UsageError
 
 
@@ -101,7 +102,9 @@ class Team:
         """The module as its own training calls it: its gradients are the mean over all processes."""
         if self.alone or not any(weight.requires_grad for weight in module.parameters()):
             return module
-        wrapped = DistributedDataParallel(module)
+        # Of a network that grows some weights reach no loss yet.
+        growing = any(isinstance(each, Grows) for each in module.modules())
+        wrapped = DistributedDataParallel(module, find_unused_parameters=growing)
         # Set here, since the name of the argument differs between versions of torch. The buffers agree without: what
         # they hold is computed from the joined batch, or from the weights.
         wrapped.broadcast_buffers = False
