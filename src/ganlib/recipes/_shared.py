@@ -17,6 +17,12 @@ MOST = 0.8
 RISE_SHARE = 0.1
 
 
+def images_only(recipe: str, setting: Setting) -> None:
+    """Raises :class:`UsageError` for vectors."""
+    if setting.spec.kind != "image":
+        raise UsageError(f"recipe {recipe} makes images, and these data are {setting.spec.kind}s; take gan or r3")
+
+
 def augmentation(kind: AugmentKind, setting: Setting, items_to_come: float, *, recipe: str) -> "Augmentation | None":
     """What an option ``augment`` means; ``auto`` is ADA for few pictures that are not tiny, and none otherwise.
 

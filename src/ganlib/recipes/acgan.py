@@ -33,15 +33,14 @@ def acgan(
         class_weight: of the cross-entropy of the guessed classes, in both networks.
     """
     from ganlib.core import Objective, OptimiserSettings, Plan, constant
-    from ganlib.errors import UsageError
     from ganlib.losses import NonSaturating
     from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
     from ganlib.networks.guessing import WithGuess
+    from ganlib.recipes._shared import images_only
     from ganlib.tasks.auxiliary import GenerateGuessed
 
     shape, classes = setting.spec.shape, setting.num_classes
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe acgan makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("acgan", setting)
     adam = OptimiserSettings(constant(learning_rate), beta1=0.5, beta2=constant(0.999))
     weight = constant(class_weight)
 

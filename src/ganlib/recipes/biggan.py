@@ -78,9 +78,9 @@ def _latent(setting: Setting, latent: int | None) -> int:
     """The width of the latent: 20 for each part, as at 128 x 128. Raises UsageError for too few, and for vectors."""
     from ganlib.errors import UsageError
     from ganlib.networks.parts import pyramid
+    from ganlib.recipes._shared import images_only
 
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe biggan makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("biggan", setting)
     parts = pyramid(*setting.spec.shape[1:])[0] + 1
     if latent is not None and latent < parts:
         raise UsageError(f"recipe biggan cuts the latent into {parts} parts at this size; latent={latent} is too few")

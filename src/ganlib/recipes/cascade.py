@@ -74,10 +74,10 @@ def cascade(
 def _stages(setting: Setting, stages: int | None, begin: float) -> int:
     from ganlib.errors import UsageError
     from ganlib.networks.cascade import num_stages
+    from ganlib.recipes._shared import images_only
 
     shape = setting.spec.shape
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe cascade makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("cascade", setting)
     count = stages or num_stages(shape[1], shape[2])
     if count < 2 or count * begin > 1 or min(shape[1:]) < 2 ** (count - 1):
         raise UsageError(

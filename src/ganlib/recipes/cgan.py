@@ -31,15 +31,14 @@ def cgan(
         real_target: below 1 for one-sided label smoothing (Salimans et al. 2016).
     """
     from ganlib.core import Objective, OptimiserSettings, Plan, constant
-    from ganlib.errors import UsageError
     from ganlib.losses import NonSaturating
     from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
     from ganlib.networks.guessing import WithLabelPlane
+    from ganlib.recipes._shared import images_only
     from ganlib.tasks.generate import Generate
 
     shape, classes = setting.spec.shape, setting.num_classes
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe cgan makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("cgan", setting)
     channels, height, breadth = shape
     adam = OptimiserSettings(constant(learning_rate), beta1=0.5, beta2=constant(0.999))
 

@@ -35,15 +35,14 @@ def dragan(
         normalisation: of the discriminator: "layer" or "none".
     """
     from ganlib.core import Objective, OptimiserSettings, Plan, WeightedPenalty, constant
-    from ganlib.errors import UsageError
     from ganlib.losses import NonSaturating
     from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
     from ganlib.penalties import Dragan
+    from ganlib.recipes._shared import images_only
     from ganlib.tasks.generate import Generate
 
     shape, classes = setting.spec.shape, setting.num_classes
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe dragan makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("dragan", setting)
     adam = OptimiserSettings(constant(learning_rate), beta1=0.5, beta2=constant(0.999))
     penalty = WeightedPenalty(Dragan(), constant(gradient_penalty))
     return Plan(

@@ -42,14 +42,13 @@ def fastgan(
     import math
 
     from ganlib.core import Objective, OptimiserSettings, Plan, constant
-    from ganlib.errors import UsageError
     from ganlib.losses import Hinge
     from ganlib.networks.fastgan import FastGANDiscriminator, FastGANGenerator
+    from ganlib.recipes._shared import images_only
     from ganlib.tasks.rebuild import GenerateRebuilding
 
     shape, classes = setting.spec.shape, setting.num_classes
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe fastgan makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("fastgan", setting)
     # The paper's 32 at 1024 pixels, more where there are fewer doublings.
     chosen = width or (16 if setting.device == "cpu" else min(128, max(32, 32768 // max(shape[1:]))))
     halflife = batch_items * math.log(0.5) / math.log(0.999) if ema_halflife_items is None else ema_halflife_items

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from ganlib import remedies
-from ganlib.errors import UsageError
 from ganlib.recipe import Setting, recipe
+from ganlib.recipes._shared import images_only
 from ganlib.recipes.dcgan import dcgan
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def improved(
         history_weight: of historical averaging in both networks.
         matching_weight: of feature matching, beside the adversarial term.
     """
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe improved makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("improved", setting)
     classic = dcgan(
         width=width, latent=latent, batch_items=batch_items, learning_rate=learning_rate, real_target=real_target
     ).with_remedies(remedies.minibatch(kernels=kernels), remedies.virtual_norm(items=reference_items))

@@ -53,15 +53,14 @@ def infogan(
         information: weight of -log Q(code | item), in both networks.
     """
     from ganlib.core import Objective, OptimiserSettings, Plan, constant
-    from ganlib.errors import UsageError
     from ganlib.losses import NonSaturating
     from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
     from ganlib.networks.guessing import WithGuess
+    from ganlib.recipes._shared import images_only
     from ganlib.tasks.coded import GenerateCoded
 
     shape = setting.spec.shape
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe infogan makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("infogan", setting)
     code, weight = categories + continuous, constant(information)
     dense = 1024 if network == "paper" else 0
 

@@ -32,14 +32,13 @@ def lsgan(
         real_target: below 1 for one-sided label smoothing (Salimans et al. 2016).
     """
     from ganlib.core import Objective, OptimiserSettings, Plan, constant
-    from ganlib.errors import UsageError
     from ganlib.losses import LeastSquares
     from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+    from ganlib.recipes._shared import images_only
     from ganlib.tasks.generate import Generate
 
     shape, classes = setting.spec.shape, setting.num_classes
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe lsgan makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("lsgan", setting)
     adam = OptimiserSettings(constant(learning_rate), beta1=0.5, beta2=constant(0.999))
     return Plan(
         Generate(

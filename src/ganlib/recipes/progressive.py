@@ -43,15 +43,14 @@ def progressive(
         ema_halflife_items: half-life of the generator's moving average.
     """
     from ganlib.core import Objective, OptimiserSettings, Plan, WeightedPenalty, constant
-    from ganlib.errors import UsageError
     from ganlib.losses import Wasserstein
     from ganlib.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
     from ganlib.penalties import Drift, GradientPenalty
+    from ganlib.recipes._shared import images_only
     from ganlib.tasks.generate import Generate
 
     shape, classes, small = setting.spec.shape, setting.num_classes, setting.device == "cpu"
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe progressive makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("progressive", setting)
     # The paper's 16 at 1024 pixels, 128 at 128 and 512 at 32 and below.
     chosen = width or (16 if small else min(512, max(16, 16384 // max(shape[1:]))))
     most = widest or (128 if small else 512)

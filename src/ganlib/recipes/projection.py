@@ -36,11 +36,10 @@ def projection(
         discriminator_steps: updates of the discriminator per update of the generator.
         ema_halflife_items: half-life of the generator's moving average; 0 for none, as in the paper.
     """
-    from ganlib.errors import UsageError
+    from ganlib.recipes._shared import images_only
     from ganlib.recipes.sngan import sngan
 
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe projection makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("projection", setting)
     return sngan(
         width=width,
         discriminator_width=discriminator_width,

@@ -38,14 +38,13 @@ def sagan(
         ema_halflife_items: half-life of the generator's moving average; 0 for none, as in the paper.
     """
     from ganlib.core import Objective, Plan, constant
-    from ganlib.errors import UsageError
     from ganlib.losses import Hinge
     from ganlib.networks.resnet import ResNetDiscriminator, ResNetGenerator
+    from ganlib.recipes._shared import images_only
     from ganlib.tasks.generate import Generate
 
     shape, classes = setting.spec.shape, setting.num_classes
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe sagan makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("sagan", setting)
     large = setting.device == "cuda"
     wide = width or (64 if large else 16)
     judging = discriminator_width or width or (64 if large else 24)

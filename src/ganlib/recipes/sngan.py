@@ -40,15 +40,14 @@ def sngan(
         ema_halflife_items: half-life of the generator's moving average; 0 for none, as in the paper.
     """
     from ganlib.core import Objective, Plan, constant
-    from ganlib.errors import UsageError
     from ganlib.losses import Hinge
     from ganlib.networks.parts import pyramid
     from ganlib.networks.resnet import ResNetDiscriminator, ResNetGenerator
+    from ganlib.recipes._shared import images_only
     from ganlib.tasks.generate import Generate
 
     shape, classes = setting.spec.shape, setting.num_classes
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe sngan makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("sngan", setting)
     flat, large = pyramid(*shape[1:]) == (3, 4, 4), setting.device == "cuda"
     wide = width or ((256 if flat else 64) if large else (48 if flat else 16))
     judging = discriminator_width or width or ((128 if flat else 64) if large else (48 if flat else 24))

@@ -47,15 +47,14 @@ def stylegan2(
         ema_halflife_items: half-life of the generator's moving average.
     """
     from ganlib.core import Objective, OptimiserSettings, Plan, WeightedPenalty, constant
-    from ganlib.errors import UsageError
     from ganlib.losses import NonSaturating
     from ganlib.networks.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
     from ganlib.penalties import R1, PathLength
+    from ganlib.recipes._shared import images_only
     from ganlib.tasks.generate import Generate
 
     shape, classes, small = setting.spec.shape, setting.num_classes, setting.device == "cpu"
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe stylegan2 makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("stylegan2", setting)
     side = math.sqrt(shape[1] * shape[2])
     # The paper's 32 at 1024 pixels, 256 at 128 and 512 at 64 and below.
     width = width or (16 if small else min(512, max(32, round(32768 / side / 32) * 32)))

@@ -35,15 +35,14 @@ def wgan(
         discriminator_steps: updates of the discriminator for each of the generator.
     """
     from ganlib.core import Objective, OptimiserSettings, Plan, constant
-    from ganlib.errors import UsageError
     from ganlib.losses import Wasserstein
     from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
     from ganlib.penalties import ClipWeights
+    from ganlib.recipes._shared import images_only
     from ganlib.tasks.generate import Generate
 
     shape, classes = setting.spec.shape, setting.num_classes
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe wgan makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("wgan", setting)
     rmsprop = OptimiserSettings(constant(learning_rate), kind="rmsprop")
     return Plan(
         Generate(

@@ -36,15 +36,14 @@ def wgan_gp(
         normalisation: of the discriminator: "layer", as the paper advises, or "none".
     """
     from ganlib.core import Objective, OptimiserSettings, Plan, WeightedPenalty, constant
-    from ganlib.errors import UsageError
     from ganlib.losses import Wasserstein
     from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
     from ganlib.penalties import GradientPenalty
+    from ganlib.recipes._shared import images_only
     from ganlib.tasks.generate import Generate
 
     shape, classes = setting.spec.shape, setting.num_classes
-    if setting.spec.kind != "image":
-        raise UsageError(f"recipe wgan_gp makes images, and these data are {setting.spec.kind}s; take gan or r3")
+    images_only("wgan_gp", setting)
     adam = OptimiserSettings(constant(learning_rate), beta1=0.0, beta2=constant(0.9))
     penalty = WeightedPenalty(GradientPenalty(), constant(gradient_penalty))
     return Plan(
