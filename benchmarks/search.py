@@ -14,7 +14,8 @@ the same, so that the cleanest examination is that on a data set which was not s
 At each rung the best third goes on, from the start, with the next number of seconds. What counts is the geometric mean
 of the distances over the data sets and `--seeds` seeds. `--out` keeps a line of JSON for each finished training
 (`search.jsonl`): what is there is not trained again, so that a search can be interrupted. The figures compare only with
-those of the same `--out`. `--data` are names in ../shared/data, or paths of labelled data with a test split.
+those of the same `--out`. `--data` are names in ../shared/data, or paths of labelled data with a test split;
+`tinted_NAME` is NAME with a colour drawn for the ink and one for the ground of each picture (always the same ones).
 """
 
 import argparse
@@ -50,6 +51,7 @@ from ganlib.training.step import step
 NUM_SAMPLES = 5_000
 READER_SECONDS = 90.0
 KEPT = 3  # one of so many goes on
+TINTED = "tinted_"
 
 SPACES: dict[str, dict[str, Sequence[Any]]] = {
     "grey": {
@@ -62,7 +64,29 @@ SPACES: dict[str, dict[str, Sequence[Any]]] = {
         "penalty_every_steps": (4, 8, 16),
         "ema_halflife_items": (5_000, 10_000, 20_000),
     },
+    "colour": {
+        "width": (16, 24, 32),
+        "discriminator_width": (24, 32, 48),
+        "batch_items": (16, 32, 64),
+        "learning_rate": (1e-3, 2e-3, 4e-3),
+        "generator_rate_share": (0.25, 0.5, 1.0),
+        "gamma": (0.1, 0.3, 1.0, 2.0),
+        "penalty_every_steps": (4, 8),
+        "ema_halflife_items": (5_000, 10_000),
+    },
 }
+
+
+def opened(name: str, split: str = "train") -> Data:
+    """The data of a name or path, tinted where the name says so."""
+    source = name.removeprefix(TINTED)
+    data = load(source if "/" in source else needed(SHARED / "data" / source), split=split)
+    if source == name:
+        return data
+    grey = data.take(np.arange(len(data))).astype(np.float32) / 255
+    ink, ground = np.random.default_rng(split == "test").uniform(0, 255, (2, len(data), 3, 1, 1)).astype(np.float32)
+    colours = grey * ink + (1 - grey) * ground
+    return load(colours.round().astype(np.uint8).transpose(0, 2, 3, 1), data.labels)
 
 
 class Reader(nn.Module):
@@ -138,7 +162,7 @@ def trained(data: Data, options: dict[str, Any], seconds: float, seed: int) -> t
 
 def train_one(args: argparse.Namespace, folder: Path) -> None:
     """The child process: one training, its figures as one line."""
-    data, test = load(args.data[0]), load(args.data[0], split="test")
+    data, test = opened(args.data[0]), opened(args.data[0], "test")
     reader = make_reader(data, test, folder / f"{Path(args.data[0]).name}.safetensors")
     sampler, items = trained(data, json.loads(args.one), args.seconds[0], args.seed)
     chosen = np.random.default_rng(0).permutation(len(test))[:NUM_SAMPLES]
@@ -196,7 +220,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    args.data = [str(needed(SHARED / "data" / name if "/" not in name else Path(name))) for name in args.data]
     return args
 
 
