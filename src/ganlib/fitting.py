@@ -82,7 +82,8 @@ def _stretch(session: Session) -> Generator[Progress, None, bool]:
     """Train until the end, or until a rollback; True after a rollback."""
     state = session.state
     part = session.team.rank, session.team.size
-    batches = session.data.batches(session.step_items, session.dice, state.items_seen, part)
+    balanced = session.plan.balanced
+    batches = session.data.batches(session.step_items, session.dice, state.items_seen, part, balanced=balanced)
     looked = state.items_seen
     for report in train(state, session.plan, batches, session.runtime, session.dice):
         state.total_items, ending, due, old = decided(session)
@@ -248,7 +249,7 @@ def look(session: Session) -> float | None:
     if session.team.rank == 0:
         score = validation_score(session, fake)
         found = {**({} if score is None else {"score": score}), **measured_signs(session, real, fake, score)}
-        if not session.plan.task.draws:
+        if not session.plan.task.draws and session.plan.task.paired:
             found["psnr"] = signal_to_noise(session)
     found = session.team.first(found)
     if found:
@@ -299,7 +300,8 @@ def extractor_for(data: Data) -> FeatureExtractor:
 
 def score_items(session: Session) -> int:
     """How many items a look draws: one number for the whole run, since the Fréchet distance depends on it."""
-    return min(SCORE_ITEMS, len(session.validation or session.data))
+    reference = session.validation or session.data
+    return len(reference.evenly(SCORE_ITEMS, balanced=session.plan.balanced))
 
 
 def real_features(session: Session) -> Tensor:
@@ -312,8 +314,7 @@ def real_features(session: Session) -> Tensor:
 def _reference(session: Session) -> Iterator[Batch]:
     """The items that samples are compared with, of which each process has every `size`-th chunk."""
     reference, count = session.validation or session.data, score_items(session)
-    chosen = np.linspace(0, len(reference) - 1, count).astype(np.int64)
-    size = session.sampler.chunk_items
+    chosen, size = reference.evenly(count, balanced=session.plan.balanced), session.sampler.chunk_items
     for first in range(session.team.rank * size, count, session.team.size * size):
         yield reference.batch(chosen[first : first + size])
 
@@ -321,7 +322,7 @@ def _reference(session: Session) -> Iterator[Batch]:
 def _some(session: Session, count: int) -> Batch:
     """A few of the items that samples are compared with."""
     reference = session.validation or session.data
-    return reference.batch(np.linspace(0, len(reference) - 1, min(count, len(reference))).astype(np.int64))
+    return reference.batch(reference.evenly(count, balanced=session.plan.balanced))
 
 
 def signal_to_noise(session: Session) -> float:
@@ -353,10 +354,14 @@ def _features(session: Session, own_chunks: Iterable[Tensor]) -> Tensor:
 def validation_score(session: Session, fake: Tensor) -> float | None:
     """The Fréchet distance of samples to the validation items, None without any. Lower is better; not an FID.
 
-    Where nothing is drawn, the mean squared distance of features between each item and what is made of it.
+    Where nothing is drawn, the mean squared distance of features between each item and what is made of it; where that
+    is of another class, the mean over the classes of the Fréchet distance of what was made for each.
     """
     if session.validation is None or not bool(torch.isfinite(fake).all()):
         return None
+    if not session.plan.task.paired:
+        real, count = real_features(session), len(session.data.spec.classes)
+        return sum(frechet_distance(real[k::count], fake[k::count]) for k in range(count)) / count
     if not session.plan.task.draws:
         return float((real_features(session) - fake).square().sum(1).mean())
     return frechet_distance(real_features(session), fake)
@@ -389,8 +394,7 @@ def _logits(session: Session, data: Data) -> Tensor:
     judge.eval()
     found = []
     for part in np.array_split(chosen, math.ceil(len(chosen) / 64)):
-        batch = session.runtime.move(data.batch(part))
-        labels = batch.get("label") if session.sampler.label_share else None
-        found.append(item_logits(judge(batch["real"], labels)).cpu())
+        batch = session.sampler.drawn(data.batch(part))
+        found.append(item_logits(judge(batch["real"], session.plan.task.condition(batch))).cpu())
     judge.train(was_training)
     return torch.cat(found)

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from ganlib import diagnosis, model, predicting, recipes
 from ganlib.assess import assess_model
-from ganlib.data import Data, decode, load
+from ganlib.data import Data, decode, load, load_pairs
 from ganlib.diagnosis import Diagnosis
 from ganlib.errors import DataError, NotFittedError, UsageError
 from ganlib.evaluation import Evaluation, Limits
 from ganlib.fitting import exhausted, fit
 from ganlib.metrics.features import FeatureExtractor
 from ganlib.model import Model
-from ganlib.opening import Prepared, Request, prepare
+from ganlib.opening import Prepared, Request, prepare, reader
 from ganlib.pace import pace_of
 from ganlib.penalties import item_logits
 from ganlib.progress import Style, say, shown
@@ -100,7 +100,7 @@ class GAN:
             raise UsageError("cpu_seconds are those of one process, and there are several; give minutes or items")
         asked = recipes.find(self.recipe)() if isinstance(self.recipe, str) else self.recipe
         request = Request(
-            load=lambda: load(data, labels, size=size),
+            load=reader(data, labels, size, asked, None if run is None else Path(run)),
             size=(size, size) if isinstance(size, int) else size,
             validation=validation,
             conditional=conditional,
@@ -205,9 +205,9 @@ class GAN:
         for first in range(0, len(given), size):
             numbers = np.arange(first, min(first + size, len(given)))
             full = np.resize(numbers, size)  # chunks of one size: another may round differently
-            batch = Runtime(self.model_.device).move(given.batch(full))
+            batch = self.model_.sampler.drawn(given.batch(full))
             with torch.inference_mode():
-                verdict = judge(batch["real"], batch.get("label") if self.model_.label_share else None)
+                verdict = judge(batch["real"], self.model_.plan.task.condition(batch))
                 made.append(item_logits(verdict)[: len(numbers)].cpu())
         return torch.cat(made).numpy()
 
@@ -369,6 +369,8 @@ class GAN:
         Labels of classes that the model does not know are an error too, or are dropped where not `strict`.
         """
         spec = self.model_.setting.spec
+        if self.model_.recipe.material == "pairs":
+            return load_pairs(items, size=self._size_for(items)).of_kind(spec)
         lone = isinstance(items, np.ndarray | Tensor) and len(items) == 1  # load wants two, to learn from
         given = load(np.concatenate([np.asarray(items)] * 2) if lone else items, size=self._size_for(items))
         given = given.subset(np.arange(1)) if lone else given

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ganlib import model, recipes
-from ganlib.core import Penalty, Plan
-from ganlib.data import Data, load
+from ganlib.core import Draws, Penalty, Plan
+from ganlib.data import Data, load, load_domains, load_pairs
 from ganlib.errors import DataError, MissingError, RunError, UsageError
 from ganlib.pace import Pace
 from ganlib.penalties import differentiable_twice, without_double_backward
@@ -73,6 +74,25 @@ class Prepared:
     held_out: Data | None
     label_share: tuple[float, ...]
     notices: tuple[str, ...]
+
+
+def reader(
+    data: object, labels: object, size: tuple[int, int] | int | None, asked: Recipe | None, folder: Path | None
+) -> Callable[[], Data]:
+    """What reads the data as the recipe wants them: asked for, or else that of the run in the folder."""
+
+    def read() -> Data:
+        recipe = asked
+        if recipe is None and folder is not None and (folder / "recipe.json").is_file():
+            recipe = model.from_json(Run.read(folder).read_facts("recipe.json"), str(folder))[0]
+        material = "items" if recipe is None else recipe.material
+        if material == "pairs" and labels is not None:
+            raise UsageError("pairs have no use for labels; leave them out")
+        if material == "pairs":
+            return load_pairs(data, size=size)
+        return load_domains(data, labels, size=size) if material == "domains" else load(data, labels, size=size)
+
+    return read
 
 
 def prepare(request: Request) -> Prepared:
@@ -297,8 +317,11 @@ def suited(plan: Plan, state: State, data: Data, conditional: bool, runtime: Run
     exact = [item for item in found if isinstance(item.penalty, Penalty) and item.penalty.double_backward]
     if not exact or state.discriminator is None:
         return plan, ()
-    batch = runtime.move(data.batch(np.arange(2)))
-    if not differentiable_twice(state.discriminator, batch["real"], batch.get("label") if conditional else None):
+    first = data.batch(np.arange(2))
+    if not conditional:
+        first.pop("label", None)
+    batch = plan.task.draw(runtime.move(first), Draws(torch.Generator(runtime.device).manual_seed(0)))
+    if not differentiable_twice(state.discriminator, batch["real"], plan.task.condition(batch)):
         reason = "the discriminator has no second derivative"
     elif runtime.compiled and any(item.every_steps == 1 for item in exact):
         reason = "compiled code has no second derivative"
@@ -323,7 +346,9 @@ def split(data: Data, validation: object, size: tuple[int, int] | None) -> tuple
     The same items for every seed of a training, so that seeds can be compared.
     """
     if validation is not None and not isinstance(validation, int | float):
-        held_out = load(validation, size=None if isinstance(validation, Data) else size)
+        own_size = None if isinstance(validation, Data) else size
+        pairs = data.conditions is not None
+        held_out = load_pairs(validation, size=own_size) if pairs else load(validation, size=own_size)
         return data, held_out.of_kind(data.spec)
     if validation is None:
         share = 0.1 if len(data) >= 50 else 0.0

@@ -65,13 +65,14 @@ def of_pictures(model: Model, given: object) -> np.ndarray:
     lone = isinstance(given, np.ndarray | Tensor) and len(given) == 1  # load wants two, to learn from
     data = load(np.concatenate([np.asarray(given)] * 2) if lone else given)
     data = data.subset(np.arange(1)) if lone else data
-    spec = model.setting.spec
+    spec = model.given_spec
     if data.spec.kind != "image" or data.spec.shape[0] != spec.shape[0]:
         raise DataError(
             f"{data.source} holds {data.spec.kind}s of shape {data.spec.shape}; this model takes pictures of any size "
             f"with {spec.shape[0]} channels"
         )
-    return _decoded(spec, _transformed(model, data.of_kind(replace(spec, shape=data.spec.shape))))
+    made = _transformed(model, data.of_kind(replace(spec, shape=data.spec.shape)))
+    return _decoded(model.setting.spec, made)
 
 
 def predict_files(model: Model, source: Path, out: Path) -> int:
@@ -118,15 +119,15 @@ def _made(model: Model, source: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def _finished(model: Model, waiting: list[tuple[str, np.ndarray]]) -> Iterator[tuple[str, np.ndarray]]:
     given = np.stack([pixels for _, pixels in waiting])
-    spec = _pixel_spec(model.setting.spec, given)
-    made = model.sampler.transformed(encode(spec, given), None)
-    for (name, _), picture in zip(waiting, pictures(replace(spec, shape=tuple(made.shape[1:])), made), strict=True):
+    made = model.sampler.transformed(encode(_pixel_spec(given), given), None)
+    spec = _pixel_spec(made.numpy())
+    for (name, _), picture in zip(waiting, pictures(spec, made), strict=True):
         yield name, picture
 
 
 def _read(model: Model, source: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Names ending in .png and pixels, channels first, of all pictures of a folder or file."""
-    spec = model.setting.spec
+    spec = model.given_spec
     if not source.exists():
         raise MissingError(f"{source} does not exist; give a picture or a folder of pictures")
     if source.is_file() and not is_picture(source.name):
@@ -146,7 +147,7 @@ def _read(model: Model, source: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def _pixels(model: Model, path: Path) -> np.ndarray:
     """The pixels of a picture, cut and resized as the training data were where the model has a size."""
-    spec, any_size = model.setting.spec, model.plan.task.any_size
+    spec, any_size = model.given_spec, model.plan.task.any_size
     where = printable(str(path))
     try:
         header = read_header(path)
@@ -165,7 +166,7 @@ def _pixels(model: Model, path: Path) -> np.ndarray:
 
 def _unpacked(model: Model, source: Path) -> Iterator[tuple[str, np.ndarray]]:
     """The pictures of an archive or array file, by number."""
-    spec, data = model.setting.spec, load(source)
+    spec, data = model.given_spec, load(source)
     fits = data.spec.shape[0] == spec.shape[0] if model.plan.task.any_size else data.spec.shape == spec.shape
     if not fits or data.spec.kind != "image" or data.spec.dtype != "uint8":
         size = "any size" if model.plan.task.any_size else f"{spec.shape[1]} x {spec.shape[2]} pixels"
@@ -177,9 +178,9 @@ def _unpacked(model: Model, source: Path) -> Iterator[tuple[str, np.ndarray]]:
         yield f"{number:06d}.png", data.take(np.array([number]))[0]
 
 
-def _pixel_spec(spec: Spec, given: np.ndarray) -> Spec:
+def _pixel_spec(given: np.ndarray) -> Spec:
     """Of pixels in 8 bits, whatever the numbers of the training data were: -1 is black and 1 white for all."""
-    return Spec("image", (spec.shape[0], *given.shape[2:]), (), "uint8", "HWC")
+    return Spec("image", given.shape[1:], (), "uint8", "HWC")
 
 
 def _transformed(model: Model, data: Data) -> Tensor:
