@@ -15,8 +15,8 @@ from ganlib.evaluation import Evaluation, Limits, evaluate
 from ganlib.evaluation.material import MAX_FAKES, Part
 from ganlib.metrics.features import FeatureExtractor
 from ganlib.model import Model
-from ganlib.opening import SPLIT_SEED
 from ganlib.penalties import item_logits
+from ganlib.reading import SPLIT_SEED
 from ganlib.training.run import Run
 
 MAX_BYTES = 2**30

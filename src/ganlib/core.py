@@ -219,8 +219,9 @@ class Task(ABC):
     transforms: ClassVar[bool] = False
     """True where :meth:`transform` makes items of items."""
 
-    paired: ClassVar[bool] = True
-    """False where what is made of an item is not meant to be that item: it should look like those of its class."""
+    domains: ClassVar[int] = 0
+    """Of how many sets are, row by row in turn, what is made and the real items beside it, where those are no partners;
+    0 where what is made of an item is meant to be that item."""
 
     any_size: ClassVar[bool] = False
     """True where :meth:`transform` takes pictures of any size."""

@@ -20,10 +20,11 @@ from ganlib.evaluation import Evaluation, Limits
 from ganlib.fitting import exhausted, fit
 from ganlib.metrics.features import FeatureExtractor
 from ganlib.model import Model
-from ganlib.opening import Prepared, Request, prepare, reader
+from ganlib.opening import Prepared, Request, prepare
 from ganlib.pace import pace_of
 from ganlib.penalties import item_logits
 from ganlib.progress import Style, say, shown
+from ganlib.reading import reader
 from ganlib.recipe import Recipe
 from ganlib.sampling import Sampler, chunk_items, slerp
 from ganlib.session import CHECKPOINT_SECONDS, Session

@@ -10,10 +10,11 @@ import torch
 
 from ganlib import model, recipes
 from ganlib.core import Draws, Penalty, Plan
-from ganlib.data import Data, load, load_domains, load_pairs
+from ganlib.data import Data
 from ganlib.errors import DataError, MissingError, RunError, UsageError
 from ganlib.pace import Pace
 from ganlib.penalties import differentiable_twice, without_double_backward
+from ganlib.reading import label_shares, split
 from ganlib.recipe import Recipe, Setting
 from ganlib.training import checkpoint
 from ganlib.training.checkpoint import Checkpoint
@@ -21,9 +22,6 @@ from ganlib.training.run import Run
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State, create, restore, to_tensors
 from ganlib.training.team import Team
-
-MAX_VALIDATION = 5000
-SPLIT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -74,25 +72,6 @@ class Prepared:
     held_out: Data | None
     label_share: tuple[float, ...]
     notices: tuple[str, ...]
-
-
-def reader(
-    data: object, labels: object, size: tuple[int, int] | int | None, asked: Recipe | None, folder: Path | None
-) -> Callable[[], Data]:
-    """What reads the data as the recipe wants them: asked for, or else that of the run in the folder."""
-
-    def read() -> Data:
-        recipe = asked
-        if recipe is None and folder is not None and (folder / "recipe.json").is_file():
-            recipe = model.from_json(Run.read(folder).read_facts("recipe.json"), str(folder))[0]
-        material = "items" if recipe is None else recipe.material
-        if material == "pairs" and labels is not None:
-            raise UsageError("pairs have no use for labels; leave them out")
-        if material == "pairs":
-            return load_pairs(data, size=size)
-        return load_domains(data, labels, size=size) if material == "domains" else load(data, labels, size=size)
-
-    return read
 
 
 def prepare(request: Request) -> Prepared:
@@ -330,36 +309,6 @@ def suited(plan: Plan, state: State, data: Data, conditional: bool, runtime: Run
     return replace(plan, objective=without_double_backward(plan.objective)), (
         f"{reason}: penalties by finite difference",
     )
-
-
-def label_shares(data: Data) -> tuple[float, ...]:
-    """How often each class occurs; empty without labels."""
-    if data.labels is None:
-        return ()
-    counts = np.bincount(data.labels, minlength=len(data.spec.classes))
-    return tuple((counts / counts.sum()).tolist())
-
-
-def split(data: Data, validation: object, size: tuple[int, int] | None) -> tuple[Data, Data | None]:
-    """Training and validation data: a tenth is held out unless told otherwise, nothing of less than 50 items.
-
-    The same items for every seed of a training, so that seeds can be compared.
-    """
-    if validation is not None and not isinstance(validation, int | float):
-        own_size = None if isinstance(validation, Data) else size
-        pairs = data.conditions is not None
-        held_out = load_pairs(validation, size=own_size) if pairs else load(validation, size=own_size)
-        return data, held_out.of_kind(data.spec)
-    if validation is None:
-        share = 0.1 if len(data) >= 50 else 0.0
-    else:
-        share = float(validation)
-        if not 0 <= share < 1:
-            raise UsageError(f"validation={share}; accepted are a share from 0 to below 1, or data")
-    count = min(MAX_VALIDATION, round(share * len(data)))
-    if count < 2:
-        return data, None
-    return data.split(count, SPLIT_SEED)
 
 
 def _length(pace: Pace, plan: Plan, held_out: Data | None) -> list[str]:

@@ -23,7 +23,7 @@ class Cycle(Task):
     draws: ClassVar[bool] = False
     transforms: ClassVar[bool] = True
     any_size: ClassVar[bool] = True
-    paired: ClassVar[bool] = False
+    domains: ClassVar[int] = 2
 
     make_generator: Callable[[], nn.Module]
     make_discriminator: Callable[[], nn.Module]
