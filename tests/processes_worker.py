@@ -21,21 +21,28 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ganlib.core import Batch, Objective, OptimiserSettings, Plan, WeightedPenalty, constant
+from ganlib.augment import AdaptivePipeline
+from ganlib.core import Augmentation, Batch, Objective, OptimiserSettings, Plan, Verdict, WeightedPenalty, constant
 from ganlib.data import load
 from ganlib.errors import DataError, DivergedError
 from ganlib.gan import GAN
-from ganlib.losses import Hinge, RelativisticPairing
+from ganlib.losses import Hinge, NonSaturating, RelativisticPairing
+from ganlib.networks.cascade import CascadeDiscriminator, CascadeGenerator
 from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
 from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from ganlib.networks.minibatch import BesideFeatures, MinibatchDeviation
 from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
+from ganlib.networks.packing import Packed
+from ganlib.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from ganlib.networks.spectral import spectral_normalise
 from ganlib.networks.vectors import MixtureGenerator, NoisyDiscriminator
-from ganlib.penalties import R1, R2, GradientPenalty
+from ganlib.penalties import R1, R2, Dragan, GradientPenalty, PathLength
+from ganlib.penalties.memory import HistoricalAverage, LeCam
 from ganlib.recipe import Recipe
 from ganlib.recipes.r3 import r3
 from ganlib.tasks.generate import Generate
 from ganlib.tasks.noisy import GenerateNoisy
+from ganlib.tasks.stages import GenerateInStages
 from ganlib.training.guard import NonFinite
 from ganlib.training.joined import JoinedBatchNorm
 from ganlib.training.loop import train
@@ -79,6 +86,62 @@ def noisy() -> GenerateNoisy:
     )
 
 
+class LinearGenerator(nn.Module):
+    """Pictures that are linear in a latent of four numbers, and in a shift of it as PathLength wants it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 64)
+
+    def forward(self, latent: Tensor, labels: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        return self.linear(latent if shift is None else latent + shift).tanh().view(-1, 1, 8, 8)
+
+
+class SmoothDiscriminator(nn.Module):
+    """A judge whose slope is another at each point, however near."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(64, 8), nn.Linear(8, 1)
+
+    def forward(self, items: Tensor, labels: Tensor | None = None) -> Verdict:
+        return Verdict((self.outer(self.inner(items.flatten(1)).tanh()).squeeze(1),))
+
+
+def perceptrons(change: Callable[[nn.Module], nn.Module] = lambda judge: judge, channels: int = 1) -> Generate:
+    return Generate(LinearGenerator, lambda: change(MLPDiscriminator((channels, 8, 8), widths=(8,))), 4)
+
+
+def growing() -> Generate:
+    """Small at the first two steps of 16 items, between sizes at the third, grown at the fourth."""
+    return Generate(
+        lambda: ProgressiveGenerator((1, 8, 8), latent=4, width=2, growing_share=0.04),
+        lambda: ProgressiveDiscriminator((1, 8, 8), width=2, growing_share=0.04),
+        4,
+    )
+
+
+def cascade() -> GenerateInStages:
+    """The second of two stages begins at the third step."""
+    shape = (1, 8, 8)
+    return GenerateInStages(
+        lambda: CascadeGenerator(shape, latent=4, width=4, stages=2, begin=0.02),
+        lambda: CascadeDiscriminator(shape, width=4, stages=2, begin=0.02),
+        8,
+        stages=2,
+    )
+
+
+def history(task: Generate) -> dict[str, dict[str, WeightedPenalty]]:
+    """The memory of both networks, by the fields of an objective."""
+    networks = dict(zip(("generator_penalties", "penalties"), task.networks(), strict=True))
+    return {
+        name: {"history": WeightedPenalty(HistoricalAverage(network), constant(0.1))}
+        for name, network in networks.items()
+        if network is not None
+    }
+
+
 def make_plan(task: Generate, penalties: dict[str, WeightedPenalty], **changes: Any) -> Plan:
     plan = Plan(
         task=task,
@@ -109,15 +172,52 @@ CASES: dict[str, Callable[[], Plan]] = {
     "nothing reused": lambda: make_plan(compact(), EXACT, reuse_fakes=False),
 }
 
+SLOW_SGD = OptimiserSettings(constant(0.003), kind="sgd")
+LECAM = {"lecam": WeightedPenalty(LeCam(30.0), constant(0.3))}
+DRAGAN = {"dragan": WeightedPenalty(Dragan(), constant(10.0))}
+PATHS = {"paths": WeightedPenalty(PathLength(0.5), constant(2.0))}
+ADAPTIVE = Augmentation(AdaptivePipeline(), constant(0.4), target=0.6, rise_items=400)
+PSEUDO = Augmentation(None, constant(0.4), target=-0.6, rise_items=400, pseudo=True)
+
+
+def changing(task: Generate, objective: dict[str, Any] | None = None, **changes: Any) -> Plan:
+    """A plan for several steps, small enough that rounding does not grow."""
+    settings: dict[str, Any] = {"generator": SLOW_SGD, "discriminator": SLOW_SGD, "joint_verdicts": False}
+    return make_plan(task, {}, objective=Objective(NonSaturating(), **objective or {}), **settings | changes)
+
+
+CHANGING: dict[str, Callable[[], Plan]] = {
+    "lecam": lambda: changing(perceptrons(), {"penalties": LECAM}),
+    "lecam, accumulated": lambda: changing(perceptrons(), {"penalties": LECAM}, accumulate=2),
+    "dragan": lambda: changing(Generate(LinearGenerator, SmoothDiscriminator, 4), {"penalties": DRAGAN}),
+    "path length": lambda: changing(perceptrons(), {"generator_penalties": PATHS}),
+    "history": lambda: changing(task := perceptrons(), history(task)),
+    "adaptive": lambda: changing(perceptrons(), {"penalties": EXACT}, augmentation=ADAPTIVE),
+    "adaptive, accumulated": lambda: changing(perceptrons(), augmentation=ADAPTIVE, accumulate=2),
+    "pseudo": lambda: changing(perceptrons(), augmentation=PSEUDO),
+    "growing": lambda: changing(growing(), {"penalties": SLOPE}),
+    "growing, history": lambda: changing(task := growing(), history(task)),
+    "growing, accumulated": lambda: changing(growing(), {"penalties": EXACT}, accumulate=2),
+    "cascade": lambda: changing(cascade(), {"penalties": EXACT}, joint_verdicts=True),
+    "cascade, history": lambda: changing(task := cascade(), history(task)),
+    "packing": lambda: changing(perceptrons(lambda judge: Packed(judge, 2), channels=2), {"penalties": SLOPE}),
+    "deviation": lambda: changing(perceptrons(lambda judge: BesideFeatures(judge, MinibatchDeviation()))),
+}
+"""Plans that remember something of the steps before, or change over a run, or look across the items of a batch.
+
+Their items have no classes, so that packs, and the fakes that stand in for real items, are of the whole batch.
+"""
+
 
 def whole_batch(plan: Plan, position: int = 0) -> Batch:
     rng = torch.Generator().manual_seed(position + 100)
     count = plan.batch_items * plan.discriminator_steps
     shape = (2,) if isinstance(plan.task, GenerateNoisy) else (1, 8, 8)
-    return {
+    batch = {
         "real": torch.randn(count, *shape, generator=rng),
         "label": torch.randint(3, (count,), generator=rng),
     }
+    return batch if plan.generator is PLAIN_SGD else {"real": batch["real"]}
 
 
 def rows(batch: Batch, team: Team) -> Batch:
@@ -134,9 +234,31 @@ def weights(state: State) -> dict[str, Tensor]:
     }
 
 
+def remembered(state: State) -> dict[str, list[float]]:
+    """What penalties and the augmentation know of the steps before, and how far the networks have grown."""
+    files = to_tensors(state)
+    known = {
+        f"{group}.{name}": value for group in ("memories", "augment") for name, value in files.get(group, {}).items()
+    }
+    grown = {
+        f"{group}.{name}": value
+        for group in ("generator", "discriminator", "average")
+        for name, value in files[group].items()
+        if not value.is_floating_point()
+    }
+    return {name: value.double().flatten().tolist() for name, value in (known | grown).items()}
+
+
 def difference(plan: Plan, team: Team, precision: Any = "float32", num_steps: int = 1) -> float:
     """‖a - b‖ / ‖a‖ of a network's changes of weights and buffers in one and in all processes; the worst network's."""
-    ends, terms = [], []
+    return after_steps(plan, team, precision, num_steps)[0]
+
+
+def after_steps(
+    plan: Plan, team: Team, precision: Any = "float32", num_steps: int = 1
+) -> tuple[float, list[dict[str, list[float]]]]:
+    """That difference, and what one process and all processes then remember."""
+    ends, terms, memories = [], [], []
     for each in (Team(), team):
         runtime = Runtime(team=each, precision=precision)
         state = create(plan, runtime, SEED, 1000)
@@ -145,6 +267,7 @@ def difference(plan: Plan, team: Team, precision: Any = "float32", num_steps: in
             batch = runtime.move(rows(whole_batch(plan, number), each))
             terms.append(step(state, plan, batch, runtime, SEED))
         ends.append({name: value - before[name] for name, value in weights(state).items()})
+        memories.append(remembered(state))
     for name, term in terms[num_steps - 1].items():
         torch.testing.assert_close(term, terms[-1][name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
     shares = []
@@ -152,7 +275,7 @@ def difference(plan: Plan, team: Team, precision: Any = "float32", num_steps: in
         alone, shared = ({n: v for n, v in end.items() if n.startswith(network)} for end in ends)
         a, b = (torch.cat([part[name].flatten() for name in alone]) for part in (alone, shared))
         shares.append(float((a - b).norm() / a.norm()))
-    return max(shares)
+    return max(shares), memories
 
 
 def lost_step(place: str, team: Team) -> list[str]:
@@ -175,6 +298,22 @@ def lost_step(place: str, team: Team) -> list[str]:
     kept = {name: value for name, value in weights(state).items() if "running" not in name}
     same = all(torch.equal(value, before[name]) for name, value in kept.items())
     return team.all(f"{raised}, {'unchanged' if same else 'changed'}")
+
+
+def lost_memory(team: Team) -> list[bool]:
+    """Whether what LeCam remembers stays as it was where an item of the last process is not finite."""
+    plan, runtime = changing(perceptrons(), {"penalties": LECAM}), Runtime(team=team)
+    state = create(plan, runtime, SEED, 1000)
+    batches = [rows(whole_batch(plan, number), team) for number in range(2)]
+    step(state, plan, batches[0], runtime, SEED)
+    before = remembered(state)
+    if team.rank == team.size - 1:
+        batches[1]["real"][0, 0, 0, 0] = torch.nan
+    try:
+        step(state, plan, batches[1], runtime, SEED)
+    except NonFinite:
+        return team.all(remembered(state) == before)
+    raise AssertionError("a step with such an item is to be refused")
 
 
 def seen_items(team: Team) -> list[int]:
@@ -281,6 +420,8 @@ def main(rank: int, size: int, folder: Path) -> None:
     found: dict[str, Any] = {"cases": {}}
     for name, make in CASES.items():
         found["cases"][name] = max(team.all(difference(make(), team)))
+    found["changing"] = {name: team.all(after_steps(make(), team, num_steps=4)) for name, make in CHANGING.items()}
+    found["lost memory"] = lost_memory(team)
     found["lost steps"] = {place: lost_step(place, team) for place in ("item", "gradient")}
     found["seen"] = [seen_items(Team()), seen_items(team)]
     found["told"] = team.all(told(team))

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ganlib import GAN
+from ganlib.cli import main
 from ganlib.core import Draws
 from ganlib.data import load
 from ganlib.errors import DataError, UsageError
@@ -150,6 +152,75 @@ def test_an_autoencoder_predicts_from_pictures_and_from_latents_and_survives_a_f
     model.save(tmp_path / "vae.gan")
     loaded = GAN.load(tmp_path / "vae.gan")
     assert np.array_equal(loaded.predict(pictures), again) and np.array_equal(loaded.sample(5), model.sample(5))
+
+
+@pytest.fixture(scope="module")
+def of_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose reconstructions follow the class, in a file."""
+    gan = fitted("vae", 640)
+    torch.manual_seed(0)
+    for weight in gan.model_.generator.parameters():
+        weight.data += 0.2 * torch.randn_like(weight)
+    gan.save(path := tmp_path_factory.mktemp("classes") / "vae.gan")
+    return path
+
+
+def written(folder: Path, array: np.ndarray, names: list[str]) -> Path:
+    for picture, name in zip(array, names, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / name)
+    return folder
+
+
+def test_the_command_takes_the_class_of_all_pictures_or_of_each_from_its_folder(of_classes: Path, tmp_path: Path):
+    gan, digits = GAN.load(of_classes), load("digits")
+    assert digits.labels is not None
+    pictures, labels = (array[:70] for array in (digits.take(np.arange(70))[:, 0], digits.labels))
+    scaled = (pictures.astype(int) * 255 // pictures.max()).astype(np.uint8)
+    threes, own = gan.predict(scaled, [3] * 70), gan.predict(scaled, labels)
+    assert np.abs(threes.astype(int) - own).max() > 20
+    plain = written(tmp_path / "plain", scaled, [f"{n:03d}.png" for n in range(70)])
+    sorted_in = written(tmp_path / "sorted", scaled, [f"{label}/{n:03d}.png" for n, label in enumerate(labels)])
+    np.savez(tmp_path / "rows.npz", images=scaled, labels=labels)
+    order = np.argsort(labels, kind="stable")
+    for source, label, wanted in (
+        (plain, "3", threes),
+        (sorted_in, "3", threes[order]),
+        (sorted_in, None, own[order]),
+        (tmp_path / "rows.npz", None, own),
+        (tmp_path / "rows.npz", "3", threes),
+    ):
+        out = tmp_path / f"{source.name}_{label}.npz"
+        main(["predict", str(of_classes), str(source), "--out", str(out), *(["--label", label] if label else [])])
+        made = np.load(out)["images"][..., 0]
+        assert np.abs(made.astype(int) - wanted).max() <= 1, (source.name, label)  # either may round
+
+
+def test_a_class_that_is_missing_or_unknown_is_said(
+    model: GAN, of_classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    blank = np.zeros((2, 8, 8), np.uint8)
+    plain = written(tmp_path / "plain", blank, ["a.png", "b.png"])
+    strange = written(tmp_path / "strange", blank, ["7/a.png", "cat/b.png"])
+    np.save(tmp_path / "rows.npy", blank)
+    model.save(tmp_path / "free.gan")
+    every = ", ".join("0123456789")
+    out = tmp_path / "out"
+    for run, source, label, said in (
+        (of_classes, plain, [], ["a.png: this model needs the class", "--label", f"there are {every}"]),
+        (of_classes, plain / "b.png", [], ["b.png: this model needs the class", "--label"]),
+        (of_classes, tmp_path / "rows.npy", [], ["rows.npy: this model needs the class", "--label"]),
+        (of_classes, strange, [], ["cat/b.png", "its class is 'cat'", f"there are {every}"]),
+        (of_classes, plain, ["--label", "cat"], ["no class 'cat'", f"there are {every}"]),
+        (tmp_path / "free.gan", plain, ["--label", "3"], ["trained without labels"]),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(["predict", str(run), str(source), "--out", str(out), *label])
+        found = capsys.readouterr().err
+        assert stopped.value.code not in (0, None) and all(part in found for part in said), found
+        assert not out.exists(), "nothing is written before the classes are known"
+    main(["predict", str(tmp_path / "free.gan"), str(strange), "--out", str(out)])
+    assert sorted(path.name for path in out.rglob("*.png")) == ["a.png", "b.png"], "folders are no classes to it"
 
 
 def test_what_does_not_fit_is_said(model: GAN):

@@ -26,8 +26,9 @@ from ganlib.looking import extractor_for
 from ganlib.metrics.features import features, quantise
 from ganlib.metrics.scores import frechet_distance
 from ganlib.opening import check_batch
+from ganlib.reading import split
 from ganlib.training.team import Team
-from processes_worker import CASES, compact, make_plan
+from processes_worker import CASES, CHANGING, compact, make_plan
 from test_kill import files_of, newest_items
 
 HERE = Path(__file__).parent
@@ -59,6 +60,31 @@ def found(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_are_those_of_one_process_on_the_joined_batch(found: dict[str, Any], case: str):
     assert found["cases"][case] < 1e-6
+
+
+@pytest.mark.parametrize("case", CHANGING)
+def test_what_changes_over_a_run_is_that_of_one_process_on_the_joined_batch(found: dict[str, Any], case: str):
+    (first, (alone, together)), (second, (_, of_the_other)) = found["changing"][case]
+    assert max(first, second) < 2e-5, "several steps, each with the rounding of the one before"
+    assert together == of_the_other, "to the bit"
+    assert alone.keys() == together.keys()
+    for name, values in alone.items():
+        assert together[name] == pytest.approx(values, rel=1e-4, abs=1e-6), name
+
+
+def test_the_cases_remember_and_change_something(found: dict[str, Any]):
+    after = {name: both[0][1][0] for name, both in found["changing"].items()}
+    assert after["lecam"]["memories.discriminator/lecam.seen"] == [64]
+    assert after["path length"]["memories.generator/paths.mean"][0] > 0
+    assert after["history"]["memories.discriminator/history.num_updates"] == [4]
+    for case, start in (("adaptive", 0.4), ("pseudo", 0.4)):
+        assert 0 < after[case]["augment.probability"][0] < 1 and after[case]["augment.probability"][0] != start
+    assert after["growing"]["generator.growing.growth"] == [1 << 20], "a whole stage"
+    assert after["cascade"]["discriminator.num_begun"] == [2]
+
+
+def test_no_process_remembers_a_step_that_is_not_finite_on_one(found: dict[str, Any]):
+    assert found["lost memory"] == [True, True]
 
 
 def test_gradients_agree_in_bfloat16_as_far_as_its_eight_bits_go(found: dict[str, Any]):

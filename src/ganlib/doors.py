@@ -132,11 +132,13 @@ def sample(
     return number
 
 
-def predict(run: str, source: str, out: str, device: str) -> int:
+def predict(run: str, source: str, out: str, label: str | None, device: str) -> int:
     """Write what the generator makes of a picture or a folder of them; returns how many."""
     if not out:
         raise UsageError("--out is empty; name a folder or a .npz file")
-    return predict_files(GAN.load(run, device=device).model_, Path(source), Path(out))
+    gan = GAN.load(run, device=device)
+    asked = None if label is None else gan._class_numbers([label])
+    return predict_files(gan.model_, Path(source), Path(out), None if asked is None else int(asked))
 
 
 def evaluate(

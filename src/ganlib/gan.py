@@ -359,7 +359,7 @@ class GAN:
             elif name.isdigit() and int(name) < len(classes):
                 numbers.append(int(name))
             else:
-                raise UsageError(f"no class {name!r}; there are {', '.join(classes[:20])}{' …' * (len(classes) > 20)}")
+                raise UsageError(f"no class {name!r}; there are {predicting.listed(classes)}")
         if not numbers:
             raise UsageError("labels is empty; give at least one class, or None")
         return torch.tensor(numbers)

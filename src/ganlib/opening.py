@@ -277,8 +277,9 @@ def _apart(opened: Opened, runtime: Runtime) -> tuple[str, ...]:
     if runtime.team.alone or not (opened.recipe.remedies or opened.plan.augmentation):
         return ()
     return (
-        "remedies and augmentation that look at a whole batch (matching, minibatch, deviation, packing, top_k, lecam, "
-        "apa) see the rows of each process: the gradients are not those of one",
+        "remedies that look at a whole batch (matching, minibatch, top_k, packing with classes) see the rows of each "
+        "process: the gradients are not those of one; those of deviation, packing and apa are where the rows of each "
+        "process make whole groups, whole packs and an even number",
     )
 
 

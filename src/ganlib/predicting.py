@@ -1,7 +1,7 @@
 """What a trained generator makes of latents or of items: arrays, folders and files of pictures."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,9 +75,10 @@ def of_pictures(model: Model, given: object) -> np.ndarray:
     return _decoded(model.setting.spec, made)
 
 
-def predict_files(model: Model, source: Path, out: Path) -> int:
+def predict_files(model: Model, source: Path, out: Path, label: int | None = None) -> int:
     """Write what the generator makes of a picture or a folder of them: PNG files of the same names, or a .npz.
 
+    To a model of classes all pictures are of the class `label`, or each of that of its folder, or of its row in a file.
     Returns how many. Raises :class:`MissingError`, :class:`DataError` and :class:`UsageError` with what is accepted.
     """
     if not model.plan.task.transforms:
@@ -85,13 +86,11 @@ def predict_files(model: Model, source: Path, out: Path) -> int:
             f"recipe {model.recipe.name} makes items of latents, not of pictures: draw some with ganlib sample; "
             "autoencoder, vae, vae_gan and superres take pictures"
         )
-    if model.label_share:
-        raise UsageError("this model needs the class of each picture: pass them to GAN.predict as labels")
     if model.setting.spec.kind != "image":
         raise UsageError("this model takes vectors, not pictures: pass them to GAN.predict")
     if out.suffix not in ("", ".npz"):
         raise UsageError(f"cannot write pictures to {out}; accepted are a folder (PNG files) and .npz")
-    made = _made(model, source)
+    made = _made(model, source, label)
     if out.suffix == ".npz":
         arrays = [array for _, array in made]
         sizes = sorted({array.shape for array in arrays})
@@ -106,32 +105,41 @@ def predict_files(model: Model, source: Path, out: Path) -> int:
     return count
 
 
-def _made(model: Model, source: Path) -> Iterator[tuple[str, np.ndarray]]:
+def listed(classes: Sequence[str]) -> str:
+    """The names of classes, of many the first ones."""
+    return f"{', '.join(classes[:20])}{' …' * (len(classes) > 20)}"
+
+
+_Read = tuple[str, np.ndarray, int | None]
+"""A name that ends in .png, pixels with channels first, and the number of the class if the model wants one."""
+
+
+def _made(model: Model, source: Path, label: int | None) -> Iterator[tuple[str, np.ndarray]]:
     """Name and 8-bit picture of each; those of one size that follow each other go through the generator together."""
-    waiting: list[tuple[str, np.ndarray]] = []
-    for name, pixels in _read(model, source):
+    waiting: list[_Read] = []
+    for name, pixels, known in _read(model, source, label):
         if waiting and (len(waiting) == AT_ONCE or pixels.shape != waiting[0][1].shape):
             yield from _finished(model, waiting)
             waiting = []
-        waiting.append((name, pixels))
+        waiting.append((name, pixels, known))
     yield from _finished(model, waiting)
 
 
-def _finished(model: Model, waiting: list[tuple[str, np.ndarray]]) -> Iterator[tuple[str, np.ndarray]]:
-    given = np.stack([pixels for _, pixels in waiting])
-    made = model.sampler.transformed(encode(_pixel_spec(given), given), None)
-    spec = _pixel_spec(made.numpy())
-    for (name, _), picture in zip(waiting, pictures(spec, made), strict=True):
-        yield name, picture
+def _finished(model: Model, waiting: list[_Read]) -> Iterator[tuple[str, np.ndarray]]:
+    names, given, labels = zip(*waiting, strict=True)
+    pixels = np.stack(given)
+    known = torch.tensor(labels) if model.label_share else None
+    made = model.sampler.transformed(encode(_pixel_spec(pixels), pixels), known)
+    yield from zip(names, pictures(_pixel_spec(made.numpy()), made), strict=True)
 
 
-def _read(model: Model, source: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Names ending in .png and pixels, channels first, of all pictures of a folder or file."""
+def _read(model: Model, source: Path, label: int | None) -> Iterator[_Read]:
+    """All pictures of a folder or file."""
     spec = model.given_spec
     if not source.exists():
         raise MissingError(f"{source} does not exist; give a picture or a folder of pictures")
     if source.is_file() and not is_picture(source.name):
-        yield from _unpacked(model, source)
+        yield from _unpacked(model, source, label)
         return
     names = [name for name in files_below(source, []) if is_picture(name)] if source.is_dir() else [source.name]
     if not names:
@@ -140,9 +148,25 @@ def _read(model: Model, source: Path) -> Iterator[tuple[str, np.ndarray]]:
         raise UsageError(f"this model takes items of {spec.shape[0]} channels, which no picture has; use GAN.predict")
     stems = [str(Path(name).with_suffix("")) for name in names]
     counts = Counter(stems)
-    for name, stem in zip(names, stems, strict=True):
-        pixels = _pixels(model, source / name if source.is_dir() else source)
-        yield (stem if counts[stem] == 1 else name) + ".png", pixels
+    paths = [source / name if source.is_dir() else source for name in names]
+    folders = [name.rpartition("/")[0].partition("/")[0] for name in names]  # those of the first level
+    labels = [_label(model, path, folder, label) for path, folder in zip(paths, folders, strict=True)]
+    for name, stem, path, known in zip(names, stems, paths, labels, strict=True):
+        yield (stem if counts[stem] == 1 else name) + ".png", _pixels(model, path), known
+
+
+def _label(model: Model, path: Path, name: str, label: int | None) -> int | None:
+    """The class asked for, else that of this name; None if the model knows no classes."""
+    classes = model.setting.spec.classes
+    if not model.label_share or label is not None:
+        return label
+    if printable(name) not in classes:
+        found = f"its class is {printable(name)!r}" if name else "it has none"
+        raise UsageError(
+            f"{printable(str(path))}: this model needs the class of each picture, and {found}; name one for all with "
+            f"--label, or give a folder with a folder for each class; there are {listed(classes)}"
+        )
+    return classes.index(printable(name))
 
 
 def _pixels(model: Model, path: Path) -> np.ndarray:
@@ -164,7 +188,7 @@ def _pixels(model: Model, path: Path) -> np.ndarray:
     return pixels
 
 
-def _unpacked(model: Model, source: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _unpacked(model: Model, source: Path, label: int | None) -> Iterator[_Read]:
     """The pictures of an archive or array file, by number."""
     spec, data = model.given_spec, load(source)
     fits = data.spec.shape[0] == spec.shape[0] if model.plan.task.any_size else data.spec.shape == spec.shape
@@ -174,8 +198,10 @@ def _unpacked(model: Model, source: Path) -> Iterator[tuple[str, np.ndarray]]:
             f"{source} holds {data.spec.dtype} {data.spec.kind}s of shape {data.spec.shape} (channels first); this "
             f"model takes uint8 pictures of {size} with {spec.shape[0]} channels"
         )
-    for number in range(len(data)):
-        yield f"{number:06d}.png", data.take(np.array([number]))[0]
+    names = [""] * len(data) if data.labels is None else [data.spec.classes[known] for known in data.labels]
+    labels = [_label(model, source, name, label) for name in names]
+    for number, known in enumerate(labels):
+        yield f"{number:06d}.png", data.take(np.array([number]))[0], known
 
 
 def _pixel_spec(given: np.ndarray) -> Spec:

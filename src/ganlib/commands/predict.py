@@ -12,6 +12,9 @@ def parser() -> ArgumentParser:
     made.add_argument("run", type=str, help="a run folder or a .gan file")
     made.add_argument("pictures", type=str, help="a picture, a folder of pictures, or an archive or array of them")
     made.add_argument("--out", type=str, required=True, help="a folder (PNG files of the same names) or a .npz")
+    made.add_argument(
+        "--label", type=str | None, default=None, help="the class of all pictures, by name; else that of each's folder"
+    )
     made.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
     made.add_argument("--json", action="store_true", help="one JSON line on standard output")
     return made
@@ -20,5 +23,5 @@ def parser() -> ArgumentParser:
 def run(options: Namespace) -> None:
     from ganlib.doors import predict
 
-    count = predict(options.run, options.pictures, options.out, options.device)
+    count = predict(options.run, options.pictures, options.out, options.label, options.device)
     print(json.dumps({"items": count, "out": options.out}) if options.json else f"{count:,} pictures in {options.out}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -34,6 +35,15 @@ Scalar = Float[Tensor, ""]
 def item_logits(verdict: Verdict) -> Float[Tensor, " batch"]:
     """One logit per item: the mean over heads of the mean over patches."""
     return torch.stack([logits.flatten(1).mean(1) if logits.ndim > 1 else logits for logits in verdict.logits]).mean(0)
+
+
+def over_processes(mean: Tensor, draws: Draws) -> Tensor:
+    """The mean over the whole batch, of a mean over the rows of each process that shares it. Has no gradient."""
+    if draws.world == 1:
+        return mean.detach()
+    total = mean.detach().clone()
+    dist.all_reduce(total)
+    return total / draws.world
 
 
 def squared_gradient(logits: Float[Tensor, " batch"], items: Float[Tensor, "batch *item"]) -> Float[Tensor, " batch"]:
@@ -123,7 +133,9 @@ class Dragan(Penalty):
     def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, draws: Draws) -> Scalar:
         items = pair.real.detach()
         noise = draws.uniform(*items.shape, dtype=items.dtype)
-        return _unit_slope(judge, items + 0.5 * items.std(correction=0) * noise)
+        centre = over_processes(items.mean(), draws)
+        deviation = over_processes((items - centre).square().mean(), draws).sqrt()
+        return _unit_slope(judge, items + 0.5 * deviation * noise)
 
 
 def differentiable_twice(discriminator: nn.Module, items: Tensor, condition: Condition) -> bool:
@@ -195,7 +207,7 @@ class PathLength(GeneratorPenalty, nn.Module):
         (gradient,) = torch.autograd.grad((items * noise).sum(), shift, create_graph=True)
         lengths = (gradient.square().sum(1) + 1e-12).sqrt()
         with torch.no_grad():
-            now = lengths.mean()
+            now = over_processes(lengths.mean(), draws)
             self.mean.copy_(torch.where(self.mean == 0, now, torch.lerp(now, self.mean, self.decay)))
         return (lengths - self.mean).square().mean()
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlib.core import Draws, Judge, Pair, Penalty, Verdict, WeightPenalty
-from ganlib.penalties import Scalar, item_logits
+from ganlib.penalties import Scalar, item_logits, over_processes
 
 
 class LeCam(Penalty, nn.Module):
@@ -30,7 +30,8 @@ class LeCam(Penalty, nn.Module):
 
     def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, draws: Draws) -> Scalar:
         of_real, of_fake = item_logits(real), item_logits(fake)
-        self._remember(of_real.detach().mean(), of_fake.detach().mean(), len(of_real) * draws.world)
+        real_now, fake_now = over_processes(torch.stack([of_real.mean(), of_fake.mean()]), draws)
+        self._remember(real_now, fake_now, len(of_real) * draws.world)
         # Copies: what the next micro-batch makes of the memory must not reach into this one's graph.
         real_mean, fake_mean = self.real_mean.clone(), self.fake_mean.clone()
         return (of_real - fake_mean).square().mean() + (of_fake - real_mean).square().mean()

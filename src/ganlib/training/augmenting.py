@@ -45,12 +45,13 @@ def changed(state: State, augmentation: Augmentation | None, items: Tensor, draw
 def with_pseudo(state: State, augmentation: Augmentation | None, pair: Pair, draws: Draws) -> Pair:
     """The pair with fakes in place of some real items. Jiang et al. 2021, arXiv:2111.06849.
 
-    Where there is a condition it is the fake of the same pair, which alone is of that condition, else another pair's.
+    Where there is a condition it is the fake of the same pair, which alone is of that condition, else that of the pair
+    half a batch away, which is the same one where several processes have an even number of rows each.
     """
     if augmentation is None or not augmentation.pseudo:
         return pair
     replaced = draws.uniform(len(pair.real), *[1] * (pair.real.ndim - 1)) < probability_now(state, augmentation)
-    fakes = pair.fake if pair.condition is not None else pair.fake.roll(1, 0)
+    fakes = pair.fake if pair.condition is not None else pair.fake.roll(len(pair.fake) // 2, 0)
     return replace(pair, real=torch.where(replaced, fakes.to(pair.real.dtype), pair.real))
 
 

@@ -91,6 +91,7 @@ def discriminator_turn(
             losses.append(weighted_sum(terms, weights_now(state, plan, due)) / plan.accumulate)
             losses[-1].backward()
         add_terms(total_of_terms, "discriminator", terms, plan.accumulate)
+    losses += regularise(state, plan, "discriminator", due, total_of_terms, runtime)
     losses, total_of_terms = averaged(losses, total_of_terms, runtime)
     check_turn(state, "discriminator", drawn, losses, total_of_terms, runtime.team)
     state.discriminator_optimiser.step()
@@ -98,7 +99,6 @@ def discriminator_turn(
     with torch.no_grad():
         for constraint in plan.objective.constraints:
             constraint(state.discriminator)
-    share_memories(state, runtime)
     return ((drawn, pair) if reuse and pair is not None else None), total_of_terms
 
 
@@ -125,7 +125,7 @@ def discriminator_terms(
     terms = {"adversarial": over_heads(plan.objective.loss.discriminator, real, fake)}
     for name, penalty in judging.items():
         terms[name] = penalty(judge, pair, real, fake, draws)
-    return terms | on_weights(state.discriminator, due) | plan.task.discriminator_terms(pair, real, fake)
+    return terms | plan.task.discriminator_terms(pair, real, fake)
 
 
 def generator_turn(
@@ -152,11 +152,11 @@ def generator_turn(
                 losses.append(weighted_sum(terms, weights_now(state, plan, due)) / plan.accumulate)
                 losses[-1].backward()
             add_terms(total_of_terms, "generator", terms, plan.accumulate)
+    losses += regularise(state, plan, "generator", due, total_of_terms, runtime)
     losses, total_of_terms = averaged(losses, total_of_terms, runtime)
     check_turn(state, "generator", batch, losses, total_of_terms, runtime.team)
     state.generator_optimiser.step()
     state.generator_optimiser.zero_grad()
-    share_memories(state, runtime)
     return total_of_terms
 
 
@@ -190,7 +190,7 @@ def generator_terms(
         terms |= plan.task.generator_terms(pair, real, fake)
     for name, penalty in penalties.items():
         terms[name] = penalty(state.shared_generator, batch, pair, real, fake, draws)
-    return terms | on_weights(state.generator, due)
+    return terms
 
 
 def best(real: Tensor | None, fake: Tensor, share: float) -> tuple[Tensor | None, Tensor]:
@@ -205,10 +205,27 @@ def best(real: Tensor | None, fake: Tensor, share: float) -> tuple[Tensor | None
     return None if real is None else real[kept], fake[kept]
 
 
-def on_weights(network: nn.Module | None, due: Mapping[str, WeightedPenalty]) -> Terms:
-    """The penalties that look at nothing but the weights."""
+def regularise(
+    state: State, plan: Plan, turn: str, due: Mapping[str, WeightedPenalty], total_of_terms: Terms, runtime: Runtime
+) -> list[Tensor]:
+    """Add the penalties that look at nothing but the weights, once an update, and their gradients; return their loss.
+
+    They are the same in all processes. Added by hand, since they also reach weights that a network has not grown into,
+    whose gradients DistributedDataParallel does not expect.
+    """
+    network = state.networks[turn]
     assert network is not None
-    return {name: item.penalty(network) for name, item in due.items() if isinstance(item.penalty, WeightPenalty)}
+    with runtime.exact():
+        terms = {name: item.penalty(network) for name, item in due.items() if isinstance(item.penalty, WeightPenalty)}
+        if not terms:
+            return []
+        loss = weighted_sum(terms, weights_now(state, plan, due))
+        weights = [weight for weight in network.parameters() if weight.requires_grad]
+        for weight, gradient in zip(weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
+            if gradient is not None:
+                weight.grad = gradient if weight.grad is None else weight.grad + gradient
+    add_terms(total_of_terms, turn, terms, 1)
+    return [loss.detach()]
 
 
 def verdicts(network: Callable[..., Verdict], pair: Pair, change: Change, joint: bool) -> tuple[Verdict, Verdict]:
@@ -314,14 +331,6 @@ def grow(state: State) -> None:
         for module in network.modules() if network is not None else ():
             if isinstance(module, Grows):
                 module.grow(state.items_seen, state.total_items)
-
-
-def share_memories(state: State, runtime: Runtime) -> None:
-    """What penalties remember becomes the mean over the processes: that of the joined batch."""
-    if not runtime.team.alone:
-        for buffer in state.memories.buffers():
-            if buffer.is_floating_point():
-                buffer.copy_(runtime.team.sum(buffer) / runtime.team.size)
 
 
 def set_rates(state: State, plan: Plan) -> None:
