@@ -17,6 +17,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from ganlib import networks
 from ganlib.core import Verdict
+from ganlib.networks.attributes import AttributeDiscriminator, AttributeGenerator
 from ganlib.networks.autoencoder import SimilarityDiscriminator
 from ganlib.networks.biggan import BigGANGenerator
 from ganlib.networks.cascade import CascadeDiscriminator, CascadeGenerator
@@ -31,6 +32,7 @@ from ganlib.networks.residual import ResidualDiscriminator, ResidualGenerator
 from ganlib.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from ganlib.networks.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from ganlib.networks.superres import EnlargingGenerator
+from ganlib.networks.translator import TranslatingGenerator
 from ganlib.networks.unet import UNetGenerator
 from ganlib.networks.vectors import MixtureGenerator, NoisyDiscriminator
 
@@ -72,6 +74,9 @@ OF_OTHER_MANNERS = {  # they take pictures, judge places, or see several views a
     SimilarityDiscriminator,
     UNetGenerator,
     PatchDiscriminator,
+    TranslatingGenerator,
+    AttributeGenerator,
+    AttributeDiscriminator,
 }
 SHAPES = [(1, 28, 28), (3, 32, 48), (4, 9, 13), (5, 8, 8), (3, 5, 7), (1, 64, 64), (3, 100, 60)]
 
