@@ -223,6 +223,9 @@ class Task(ABC):
     """Of how many sets are, row by row in turn, what is made and the real items beside it, where those are no partners;
     0 where what is made of an item is meant to be that item."""
 
+    directions: ClassVar[tuple[str, ...]] = ()
+    """Which ways :meth:`transform` goes between two sets of pictures: ``AtoB``, ``BtoA``."""
+
     any_size: ClassVar[bool] = False
     """True where :meth:`transform` takes pictures of any size."""
 

@@ -163,15 +163,18 @@ class GAN:
         """The latents that :meth:`sample` uses for this seed, float32 [n, latent]."""
         return self.model_.sampler.latents(num_items, seed).numpy()
 
-    def predict(self, given: object, labels: object = None) -> np.ndarray:
+    def predict(
+        self, given: object, labels: object = None, *, direction: predicting.Direction | None = None
+    ) -> np.ndarray:
         """The generator as a function: of latents [n, latent], or of pictures or vectors where it takes such.
 
-        Autoencoders reconstruct (and those of pictures take latents too), ``superres`` enlarges pictures of any size.
+        Autoencoders reconstruct (and those of pictures take latents too), ``superres`` enlarges, ``pix2pix`` and
+        ``cyclegan`` translate pictures of any size; between two sets the `direction` is AtoB unless said otherwise.
         """
         if predicting.takes_latents(self.model_, given):
             return predicting.of_latents(self.model_, given, self._class_numbers(labels))
         if self.model_.plan.task.any_size:
-            return predicting.of_pictures(self.model_, given)
+            return predicting.of_pictures(self.model_, given, predicting.target(self.model_, direction))
         return predicting.of_items(self.model_, self._as_trained(given, labels))
 
     def interpolate(

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from ganlib.data.images import read_header, read_pixels, reason
 from ganlib.data.show import save_npz, save_png
 from ganlib.errors import DataError, GanlibError, MissingError, UsageError
 from ganlib.model import Model
+
+Direction = Literal["AtoB", "BtoA"]
+"""Of a translation between two sets of pictures: A is the first class."""
 
 AT_ONCE = 64
 """Pictures of one size that are read before the generator sees them."""
@@ -37,7 +41,8 @@ def of_latents(model: Model, given: object, condition: Condition) -> np.ndarray:
         if not model.plan.task.transforms:
             raise DataError(
                 f"recipe {model.recipe.name} makes items of latents, not of items: accepted are latents [items, "
-                f"latent], as latents() gives, not {what}; autoencoder, vae, vae_gan and superres take pictures"
+                f"latent], as latents() gives, not {what}; autoencoder, vae, vae_gan, superres, pix2pix and cyclegan "
+                "take pictures"
             )
         raise DataError(f"latents are {what}; accepted is [items, latent], as latents() gives")
     latent = torch.as_tensor(given).detach().to("cpu", torch.float32)
@@ -60,8 +65,24 @@ def of_items(model: Model, given: Data) -> np.ndarray:
     return _decoded(model.setting.spec, _transformed(model, given))
 
 
-def of_pictures(model: Model, given: object) -> np.ndarray:
-    """What a generator that takes any size makes of pictures of one size, in the owner's form."""
+def target(model: Model, direction: Direction | None) -> int | None:
+    """The number of the class that a translation leads to; None for a model that does not translate between two."""
+    if model.recipe.material != "domains":
+        if direction is not None:
+            raise UsageError(
+                f"direction={direction}: recipe {model.recipe.name} does not go both ways between two sets of pictures"
+            )
+        return None
+    wanted = direction or "AtoB"
+    if wanted not in model.plan.task.directions:
+        raise UsageError(
+            f"direction={wanted}: recipe {model.recipe.name} learns {', '.join(model.plan.task.directions)}"
+        )
+    return 1 if wanted == "AtoB" else 0
+
+
+def of_pictures(model: Model, given: object, label: int | None = None) -> np.ndarray:
+    """What a generator that takes any size makes of pictures of one size, in the owner's form; all of one class."""
     lone = isinstance(given, np.ndarray | Tensor) and len(given) == 1  # load wants two, to learn from
     data = load(np.concatenate([np.asarray(given)] * 2) if lone else given)
     data = data.subset(np.arange(1)) if lone else data
@@ -71,6 +92,8 @@ def of_pictures(model: Model, given: object) -> np.ndarray:
             f"{data.source} holds {data.spec.kind}s of shape {data.spec.shape}; this model takes pictures of any size "
             f"with {spec.shape[0]} channels"
         )
+    if label is not None:
+        data = replace(data, labels=np.full(len(data), label))
     made = _transformed(model, data.of_kind(replace(spec, shape=data.spec.shape)))
     return _decoded(model.setting.spec, made)
 
@@ -84,7 +107,7 @@ def predict_files(model: Model, source: Path, out: Path, label: int | None = Non
     if not model.plan.task.transforms:
         raise UsageError(
             f"recipe {model.recipe.name} makes items of latents, not of pictures: draw some with ganlib sample; "
-            "autoencoder, vae, vae_gan and superres take pictures"
+            "autoencoder, vae, vae_gan, superres, pix2pix and cyclegan take pictures"
         )
     if model.setting.spec.kind != "image":
         raise UsageError("this model takes vectors, not pictures: pass them to GAN.predict")

@@ -24,6 +24,7 @@ class Cycle(Task):
     transforms: ClassVar[bool] = True
     any_size: ClassVar[bool] = True
     domains: ClassVar[int] = 2
+    directions: ClassVar[tuple[str, ...]] = ("AtoB", "BtoA")
 
     make_generator: Callable[[], nn.Module]
     make_discriminator: Callable[[], nn.Module]
