@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from ganlib.core import Draws, Pair, Spec, Verdict
 from ganlib.errors import UsageError
+from ganlib.networks.contrast import Contrasted, ContrastingGenerator
 from ganlib.networks.routed import RoutedDiscriminator, RoutedGenerator
+from ganlib.networks.translator import TranslatingGenerator
 from ganlib.penalties.matching import PairedFeatures
+from ganlib.tasks.contrast import TEMPERATURE, Contrast, patch_contrast
 from ganlib.tasks.degrading import KINDS, Degradation, Down, Grey, Mask, Noise, degradation
 from ganlib.tasks.translate import Translate
 from ganlib.tasks.unpaired import Cycle, beside
@@ -160,3 +163,41 @@ def test_verdicts_of_two_domains_keep_their_rows() -> None:
     assert torch.allclose(verdict.logits[0], factors * items.square().flatten(1).sum(1))
     assert torch.allclose(verdict.features[0], factors[:, None, None, None] * items.square())
     assert verdict.logits[1].shape == (4, 1, 2)
+
+
+def unit_vectors(*shape: int, seed: int = 0) -> Tensor:
+    return nn.functional.normalize(pictures(*shape, seed=seed), dim=-1)
+
+
+def test_patch_contrast_by_the_definition_and_without_a_gradient_to_the_keys() -> None:
+    queries, keys = unit_vectors(2, 5, 8).requires_grad_(), unit_vectors(2, 5, 8, seed=1).requires_grad_()
+    total = 0.0
+    for item in range(2):
+        for place in range(5):
+            scores = [float(torch.dot(queries[item, place], keys[item, other])) / 0.07 for other in range(5)]
+            total -= scores[place] - float(torch.logsumexp(torch.tensor(scores), 0))
+    found = patch_contrast(queries, keys)
+    assert found.item() == pytest.approx(total / 10, rel=1e-5) and TEMPERATURE == 0.07
+    found.backward()
+    assert queries.grad is not None and keys.grad is None
+    same = torch.eye(4)[None]
+    assert patch_contrast(same, same).item() == pytest.approx(0.0, abs=1e-5), "every place knows itself"
+
+
+@pytest.mark.parametrize("identity", [True, False])
+def test_contrast_translates_the_first_set_and_compares_place_by_place(identity: bool) -> None:
+    translator = TranslatingGenerator(1, 1, width=4, blocks=2, downsamplings=1, antialiased=True)
+    shapes = translator.feature_shapes(8, 8)
+    network = ContrastingGenerator(translator, shapes, units=6)
+    task = Contrast(nothing, nothing, shapes, 7, identity)
+    batch = task.draw({"real": pictures(6, 1, 8, 8), "label": torch.tensor([0, 1] * 3)}, draws())
+    pair = task.pair(network, batch)
+    assert torch.equal(pair.real, batch["real"][1::2]) and pair.condition is None
+    assert torch.allclose(pair.fake, network(batch["real"][0::2]), atol=1e-5)
+    terms = task.generator_terms(pair, None, Verdict(()))
+    assert terms.keys() == ({"contrast", "identity"} if identity else {"contrast"})
+    places = [batch[f"places{number}"] for number in range(len(shapes))]
+    for name, rows in (("contrast", slice(0, None, 2)), ("identity", slice(1, None, 2)))[: len(terms)]:
+        alone: Contrasted = network(batch["real"][rows], [at[rows] for at in places])
+        layers = [patch_contrast(q, k) for q, k in zip(alone.of_made, alone.of_given, strict=True)]
+        assert terms[name].item() == pytest.approx(torch.stack(layers).mean().item(), rel=1e-4)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 def cyclegan(
     setting: Setting,
     *,
-    width: int = 32,
-    blocks: int = 3,
+    width: int = 16,
+    blocks: int = 4,
     batch_items: int = 8,
     learning_rate: float = 5e-4,
     cycle: float = 10.0,
