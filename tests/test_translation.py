@@ -174,8 +174,8 @@ def test_patch_contrast_by_the_definition_and_without_a_gradient_to_the_keys() -
     total = 0.0
     for item in range(2):
         for place in range(5):
-            scores = [float(torch.dot(queries[item, place], keys[item, other])) / 0.07 for other in range(5)]
-            total -= scores[place] - float(torch.logsumexp(torch.tensor(scores), 0))
+            scores = torch.stack([queries[item, place] @ keys[item, other] for other in range(5)]).detach() / 0.07
+            total -= float(scores[place] - scores.logsumexp(0))
     found = patch_contrast(queries, keys)
     assert found.item() == pytest.approx(total / 10, rel=1e-5) and TEMPERATURE == 0.07
     found.backward()
