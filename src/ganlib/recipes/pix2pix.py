@@ -13,7 +13,7 @@ def pix2pix(
     setting: Setting,
     *,
     degrade: Literal["none", "grey", "noise", "mask", "down4"] = "none",
-    adversary: Literal["r3", "paper"] = "r3",
+    adversary: Literal["r3", "paper", "none"] = "r3",
     width: int = 32,
     batch_items: int = 16,
     learning_rate: float = 5e-4,
@@ -31,7 +31,7 @@ def pix2pix(
 
     `adversary="paper"` is the paper's loss (non-saturating, without a penalty, batch normalised networks and dropout);
     ``r3`` the relativistic pairing with R1 and R2, for which real and fake of one pair are natural partners, and a
-    discriminator without normalisation.
+    discriminator without normalisation; ``none`` leaves the difference of pixels alone, to compare with.
 
     Args:
         degrade: what spoils single pictures: ``none`` (the data are pairs), ``grey``, ``noise``, ``mask``, ``down4``.
@@ -63,24 +63,24 @@ def pix2pix(
             "recipe pix2pix learns from pairs, and these are single pictures: give folders A/ and B/ of equal names, "
             "pictures side by side, or (given, wanted); or have the given ones made: degrade=grey, noise, mask, down4"
         )
-    norm = "batch" if paper else "none"
+
+    def judge() -> PatchDiscriminator:
+        layers, norm = layers_for(*shape[1:]), "batch" if paper else "none"
+        return PatchDiscriminator(
+            shape[0], condition_channels=given.shape[0], width=width, layers=layers, normalisation=norm
+        )
+
     adam = OptimiserSettings(Schedule(learning_rate, learning_rate / 100), beta1=0.5, beta2=constant(0.999))
     return Plan(
         Translate(
             lambda: UNetGenerator(
                 given.shape[0], shape[0], width=width, depth=depth_for(*shape[1:]), dropout=0.5 if paper else 0.0
             ),
-            lambda: PatchDiscriminator(
-                shape[0],
-                condition_channels=given.shape[0],
-                width=width,
-                layers=layers_for(*shape[1:]),
-                normalisation=norm,
-            ),
+            judge if adversary != "none" else lambda: None,
             spoiling,
             RandomConvolutions(channels_in=shape[0]).maps if perceptual else None,
         ),
-        _objective(setting, paper, gamma, content, perceptual, feature_matching),
+        _objective(setting, adversary, gamma, content, perceptual, feature_matching),
         generator=adam,
         discriminator=adam,
         batch_items=min(batch_items, max(2, setting.num_items)),
@@ -92,7 +92,7 @@ def pix2pix(
 
 
 def _objective(
-    setting: Setting, paper: bool, gamma: float, content: float, perceptual: float, feature_matching: float
+    setting: Setting, adversary: str, gamma: float, content: float, perceptual: float, feature_matching: float
 ) -> "Objective":
     import math
 
@@ -104,7 +104,9 @@ def _objective(
     weights = {"content": content} | ({"perceptual": perceptual} if perceptual else {})
     own = {"features": WeightedPenalty(PairedFeatures(), constant(feature_matching))} if feature_matching else {}
     held = {name: constant(value) for name, value in weights.items()}
-    if paper:
+    if adversary == "none":
+        return Objective(None, {}, held)
+    if adversary == "paper":
         return Objective(NonSaturating(), {}, held, generator_penalties=own)
     weight = constant(gamma * math.prod(setting.spec.shape) / 3072)
     penalties = {name: WeightedPenalty(item, weight, 8) for name, item in (("r1", R1()), ("r2", R2()))}

@@ -27,11 +27,11 @@ class Translate(Task):
     any_size: ClassVar[bool] = True
 
     make_generator: Callable[[], nn.Module]
-    make_discriminator: Callable[[], nn.Module]
+    make_discriminator: Callable[[], nn.Module | None]  # None where the terms alone are to teach
     degradation: Degradation | None = None
     maps: Maps | None = None
 
-    def networks(self) -> tuple[nn.Module, nn.Module]:
+    def networks(self) -> tuple[nn.Module, nn.Module | None]:
         return self.make_generator(), self.make_discriminator()
 
     def latent(self, num_items: int, draws: Draws) -> Tensor:
