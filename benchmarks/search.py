@@ -40,7 +40,7 @@ from common import SHARED, make_parser, needed, note, report, same_folder
 from ganlib.data import Data, load
 from ganlib.metrics.features import ModuleFeatures, features, quantise
 from ganlib.metrics.scores import frechet_distance
-from ganlib.opening import label_shares
+from ganlib.reading import label_shares
 from ganlib.recipe import Setting
 from ganlib.recipes.r3 import r3
 from ganlib.sampling import Sampler, refresh_statistics

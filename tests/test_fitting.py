@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganlib import GAN, fitting, model
+from ganlib import GAN, looking, model
 from ganlib.errors import RunError
 from ganlib.fitting import exhausted
 from ganlib.recipes.r3 import r3
@@ -30,7 +30,7 @@ def test_patience_is_ten_looks_without_a_better_one() -> None:
 
 def test_a_run_without_a_budget_ends_by_itself_and_stays_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([5.0, 3.0, *[4.0] * 10, 1.0])
-    monkeypatch.setattr(fitting, "validation_score", lambda *_: next(scores))
+    monkeypatch.setattr(looking, "validation_score", lambda *_: next(scores))
     monkeypatch.setattr("ganlib.recipes.r3.GREY", _short())
     first = fitted(tmp_path / "run")
     assert [record["score"] for record in first.history_ if "score" in record] == [5.0, 3.0, *[4.0] * 10]
@@ -48,7 +48,7 @@ def test_the_best_checkpoint_is_taken_where_the_newest_is_much_worse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([5.0, 1.0, 0.95, *[2.0] * 22])
-    monkeypatch.setattr(fitting, "validation_score", lambda *_: next(scores))
+    monkeypatch.setattr(looking, "validation_score", lambda *_: next(scores))
     fitted(tmp_path / "run", items=800)
     places = checkpoint.listed(tmp_path / "run/checkpoints")
     facts = {path.name: json.loads((path / "facts.json").read_text())["score"] for path in places}
@@ -76,8 +76,8 @@ def test_batch_statistics_are_measured_anew_at_each_look() -> None:
 
 def test_the_score_is_of_as_many_samples_at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = []
-    original = fitting.frechet_distance
-    monkeypatch.setattr(fitting, "frechet_distance", lambda a, b: counts.append((len(a), len(b))) or original(a, b))
+    original = looking.frechet_distance
+    monkeypatch.setattr(looking, "frechet_distance", lambda a, b: counts.append((len(a), len(b))) or original(a, b))
     fitted(items=800)
     assert len(counts) == 25 and set(counts) == {(180, 180)}
 

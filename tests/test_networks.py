@@ -17,6 +17,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from ganlib import networks
 from ganlib.core import Verdict
+from ganlib.networks.attributes import AttributeDiscriminator, AttributeGenerator
 from ganlib.networks.autoencoder import SimilarityDiscriminator
 from ganlib.networks.biggan import BigGANGenerator
 from ganlib.networks.cascade import CascadeDiscriminator, CascadeGenerator
@@ -25,11 +26,14 @@ from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganlib.networks.fastgan import FastGANDiscriminator, FastGANGenerator
 from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
 from ganlib.networks.parts import crop, pad, pyramid
+from ganlib.networks.patch import PatchDiscriminator
 from ganlib.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from ganlib.networks.residual import ResidualDiscriminator, ResidualGenerator
 from ganlib.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from ganlib.networks.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from ganlib.networks.superres import EnlargingGenerator
+from ganlib.networks.translator import TranslatingGenerator
+from ganlib.networks.unet import UNetGenerator
 from ganlib.networks.vectors import MixtureGenerator, NoisyDiscriminator
 
 TABLE: dict[type[nn.Module], dict[str, Any]] = {
@@ -63,11 +67,16 @@ MIXES_ITEMS = {
 LOOKS_AT_GROUPS = {StyleGAN2Discriminator, ProgressiveDiscriminator}  # and those with minibatch deviation
 RESTS = {ProgressiveGenerator: "to_items", ProgressiveDiscriminator: "from_items"}  # of coarser stages, once grown
 BEGINS_AT_ZERO = {ResidualGenerator, ResidualDiscriminator}  # some gradients are zero at the start, by design
-OF_OTHER_MANNERS = {  # they take pictures, or several views at once: see test_cascade, test_superres, test_autoencoders
+OF_OTHER_MANNERS = {  # they take pictures, judge places, or see several views at once, and have tests of their own
     CascadeGenerator,
     CascadeDiscriminator,
     EnlargingGenerator,
     SimilarityDiscriminator,
+    UNetGenerator,
+    PatchDiscriminator,
+    TranslatingGenerator,
+    AttributeGenerator,
+    AttributeDiscriminator,
 }
 SHAPES = [(1, 28, 28), (3, 32, 48), (4, 9, 13), (5, 8, 8), (3, 5, 7), (1, 64, 64), (3, 100, 60)]
 

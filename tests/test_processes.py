@@ -20,12 +20,13 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from ganlib.core import Draws
 from ganlib.data import load
 from ganlib.errors import UsageError
-from ganlib.fitting import extractor_for
 from ganlib.gan import GAN
 from ganlib.launching import launch, num_devices, status_of
+from ganlib.looking import extractor_for
 from ganlib.metrics.features import features, quantise
 from ganlib.metrics.scores import frechet_distance
-from ganlib.opening import check_batch, split
+from ganlib.opening import check_batch
+from ganlib.reading import split
 from ganlib.training.team import Team
 from processes_worker import CASES, CHANGING, compact, make_plan
 from test_kill import files_of, newest_items

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import typing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,11 +47,22 @@ def choices(name: str) -> list[dict[str, str]]:
     return found
 
 
+def spec_for(asked: Recipe, kind: str) -> Spec:
+    """Items as the recipe learns from them: with another picture beside each, or of two sets."""
+    spec = SPECS[kind]
+    if asked.material == "pairs" and spec.kind == "image":
+        return replace(spec, condition=Spec("image", (2, *spec.shape[1:])))
+    return replace(spec, classes=("a", "b")) if asked.material == "domains" else spec
+
+
 def make_batch(plan: Plan, spec: Spec, conditional: bool, position: int) -> Batch:
     rng = torch.Generator().manual_seed(position)
     count = plan.batch_items * plan.discriminator_steps
     batch = {"real": torch.rand(count, *spec.shape, generator=rng) * 2 - 1}
-    return batch | ({"label": torch.randint(3, (count,), generator=rng)} if conditional else {})
+    if spec.condition is not None:
+        batch["condition"] = torch.rand(count, *spec.condition.shape, generator=rng) * 2 - 1
+    labels = torch.arange(count) % 2 if plan.balanced else torch.randint(3, (count,), generator=rng)
+    return batch | ({"label": labels} if conditional else {})
 
 
 CASES = [
@@ -71,9 +83,9 @@ def test_recipes_are_found():
 def test_a_recipe_trains_or_says_that_it_is_not_for_these_data(
     name: str, kind: str, options: dict[str, str], conditional: bool
 ):
-    spec, runtime = SPECS[kind], Runtime()
+    asked, runtime = tiny(name, **options), Runtime()
+    spec = spec_for(asked, kind)
     setting = Setting(spec, num_items=50, device="cpu", budget_seconds=60.0, conditional=conditional)
-    asked = tiny(name, **options)
     if asked.labels == ("unused" if conditional else "needed"):
         with pytest.raises(UsageError, match=f"recipe {name} .* labels"):
             asked.plan(setting)
@@ -85,6 +97,9 @@ def test_a_recipe_trains_or_says_that_it_is_not_for_these_data(
         if conditional and name in str(error) and "labels" in str(error) and spec.kind == "image":
             assert "--unconditional" in str(error), "what has no use for labels says how to leave them out"
             return
+        if options.get("degrade") == "grey" and spec.kind == "image" and spec.shape[0] != 3:
+            assert "degrade=grey" in str(error)
+            return
         assert spec.kind == "vector", f"a recipe must make images of any size and class: {error}"
         assert "vector" in str(error) and name in str(error)
         return
@@ -94,10 +109,10 @@ def test_a_recipe_trains_or_says_that_it_is_not_for_these_data(
         assert terms and all(bool(value.isfinite()) for value in terms.values())
     assert any(not torch.equal(a, b) for a, b in zip(before, state.generator.parameters(), strict=True))
     assert state.items_seen == 3 * plan.batch_items * plan.discriminator_steps
-    labels = torch.tensor([0, 2]) if conditional else None
+    labels = torch.tensor([0, len(spec.classes) - 1]) if conditional else None
     if not plan.task.draws:
         with torch.no_grad():
-            small = torch.zeros(2, spec.shape[0], 3, 5)
+            small = torch.zeros(2, plan.task.given(spec).shape[0], 3, 5)
             made = plan.task.transform(state.average, small, labels)
         assert plan.task.transforms and len(made) == 2 and bool(made.isfinite().all())
         return
@@ -112,8 +127,8 @@ def test_the_default_is_for_vectors_too():
 
 def usual(name: str, *, num_items: int = 50, device: str = "cpu", seconds: float | None = None) -> Setting:
     """Pictures, with classes where the recipe needs them."""
-    needed = tiny(name).labels == "needed"
-    return Setting(SPECS["3x32x32"], num_items, device, seconds, conditional=needed)
+    asked = tiny(name)
+    return Setting(spec_for(asked, "3x32x32"), num_items, device, seconds, conditional=asked.labels == "needed")
 
 
 @every_recipe

@@ -15,10 +15,9 @@ from ganlib.evaluation import Evaluation, Limits, evaluate
 from ganlib.evaluation.material import MAX_FAKES, Part
 from ganlib.metrics.features import FeatureExtractor
 from ganlib.model import Model
-from ganlib.opening import SPLIT_SEED
 from ganlib.penalties import item_logits
+from ganlib.reading import SPLIT_SEED
 from ganlib.training.run import Run
-from ganlib.training.runtime import Runtime
 
 MAX_BYTES = 2**30
 """Samples are held in memory, up to this."""
@@ -113,8 +112,8 @@ def _logits(judged: Model, part: Part) -> Tensor:
     assert judged.discriminator is not None
     made = []
     for first in range(0, len(part), 256):
-        batch = Runtime(judged.device).move(part.data.batch(part.numbers[first : first + 256]))
+        batch = judged.sampler.drawn(part.data.batch(part.numbers[first : first + 256]))
         with torch.inference_mode():
-            verdict = judged.discriminator(batch["real"], batch.get("label") if judged.label_share else None)
+            verdict = judged.discriminator(batch["real"], judged.plan.task.condition(batch))
         made.append(item_logits(verdict).cpu())
     return torch.cat(made)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ganlib.errors import UsageError
 
 Batch = dict[str, Tensor]
-"""What the data layer hands over: ``real``, ``label`` where there are classes, and what a task draws (``latent``)."""
+"""What the data layer hands over: ``real``, ``label`` where there are classes, ``condition`` where the data are pairs,
+and what a task draws (``latent``)."""
 
 Terms = dict[str, Tensor]
 """Named scalar parts of a loss. The name is the log key and the weight key."""
@@ -37,6 +38,7 @@ class Spec:
     layout: str = "HWC"  # order of the owner's axes: HWC, CHW, HW, or C for vectors
     offset: tuple[float, ...] = (127.5,)  # one number, or one per column
     scale: tuple[float, ...] = (127.5,)
+    condition: "Spec | None" = None  # of the picture that comes with each item, where the data are pairs
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,13 @@ class Task(ABC):
     transforms: ClassVar[bool] = False
     """True where :meth:`transform` makes items of items."""
 
+    domains: ClassVar[int] = 0
+    """Of how many sets are, row by row in turn, what is made and the real items beside it, where those are no partners;
+    0 where what is made of an item is meant to be that item."""
+
+    directions: ClassVar[tuple[str, ...]] = ()
+    """Which ways :meth:`transform` goes between two sets of pictures: ``AtoB``, ``BtoA``."""
+
     any_size: ClassVar[bool] = False
     """True where :meth:`transform` takes pictures of any size."""
 
@@ -232,6 +241,10 @@ class Task(ABC):
     def pair(self, generator: Callable[..., Tensor], batch: Batch) -> Pair:
         """What is real and what is fake."""
 
+    def condition(self, batch: Batch) -> Condition:
+        """What the discriminator is told of the real items, once :meth:`draw` has seen the batch: their classes."""
+        return batch.get("label")
+
     @abstractmethod
     def sample(self, generator: Callable[..., Tensor], latent: Tensor, condition: Condition) -> Tensor:
         """Items for given latents and conditions, in the numbers of the networks."""
@@ -239,6 +252,10 @@ class Task(ABC):
     @abstractmethod
     def latent(self, num_items: int, draws: Draws) -> Tensor:
         """Random inputs of the generator. Raises :class:`UsageError` where :attr:`draws` is False."""
+
+    def given(self, spec: Spec) -> Spec:
+        """What :meth:`transform` takes, where the items are of `spec`: such items, unless a task says otherwise."""
+        return spec
 
     def transform(self, generator: Callable[..., Tensor], items: Tensor, condition: Condition) -> Tensor:
         """Items made of items: reconstructed, enlarged. Raises :class:`UsageError` unless a task says otherwise."""
@@ -354,6 +371,7 @@ class Plan:
     mixed_precision: bool = True  # False where eight bits of a number would be too few, as in vectors
     health: Health = field(default_factory=Health)
     augmentation: Augmentation | None = None
+    balanced: bool = False  # batches hold as many items of each class, one of each in turn
     joint_verdicts: bool = False  # one pass over real and fake together; right only where no layer mixes items
     top_share: Schedule = field(default_factory=lambda: constant(1.0))  # of the fakes, the best: the generator's loss
     unrolled_steps: int = 0  # virtual updates of the discriminator before the generator's turn

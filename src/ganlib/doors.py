@@ -24,7 +24,7 @@ from ganlib.files import explained, write_bytes
 from ganlib.gan import GAN
 from ganlib.metrics.features import FeatureExtractor
 from ganlib.metrics.named import named
-from ganlib.predicting import predict_files
+from ganlib.predicting import Direction, predict_files, target
 from ganlib.progress import say
 from ganlib.remedies import parse
 from ganlib.training.run import Run
@@ -132,13 +132,14 @@ def sample(
     return number
 
 
-def predict(run: str, source: str, out: str, label: str | None, device: str) -> int:
+def predict(run: str, source: str, out: str, label: str | None, direction: Direction | None, device: str) -> int:
     """Write what the generator makes of a picture or a folder of them; returns how many."""
     if not out:
         raise UsageError("--out is empty; name a folder or a .npz file")
     gan = GAN.load(run, device=device)
     asked = None if label is None else gan._class_numbers([label])
-    return predict_files(gan.model_, Path(source), Path(out), None if asked is None else int(asked))
+    aim = target(gan.model_, direction) if asked is None else int(asked)
+    return predict_files(gan.model_, Path(source), Path(out), aim)
 
 
 def evaluate(

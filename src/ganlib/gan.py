@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ganlib import diagnosis, model, predicting, recipes
 from ganlib.assess import assess_model
-from ganlib.data import Data, decode, load
+from ganlib.data import Data, decode, load, load_pairs
 from ganlib.diagnosis import Diagnosis
 from ganlib.errors import DataError, NotFittedError, UsageError
 from ganlib.evaluation import Evaluation, Limits
@@ -24,6 +24,7 @@ from ganlib.opening import Prepared, Request, prepare
 from ganlib.pace import pace_of
 from ganlib.penalties import item_logits
 from ganlib.progress import Style, say, shown
+from ganlib.reading import reader
 from ganlib.recipe import Recipe
 from ganlib.sampling import Sampler, chunk_items, slerp
 from ganlib.session import CHECKPOINT_SECONDS, Session
@@ -100,7 +101,7 @@ class GAN:
             raise UsageError("cpu_seconds are those of one process, and there are several; give minutes or items")
         asked = recipes.find(self.recipe)() if isinstance(self.recipe, str) else self.recipe
         request = Request(
-            load=lambda: load(data, labels, size=size),
+            load=reader(data, labels, size, asked, None if run is None else Path(run)),
             size=(size, size) if isinstance(size, int) else size,
             validation=validation,
             conditional=conditional,
@@ -162,15 +163,18 @@ class GAN:
         """The latents that :meth:`sample` uses for this seed, float32 [n, latent]."""
         return self.model_.sampler.latents(num_items, seed).numpy()
 
-    def predict(self, given: object, labels: object = None) -> np.ndarray:
+    def predict(
+        self, given: object, labels: object = None, *, direction: predicting.Direction | None = None
+    ) -> np.ndarray:
         """The generator as a function: of latents [n, latent], or of pictures or vectors where it takes such.
 
-        Autoencoders reconstruct (and those of pictures take latents too), ``superres`` enlarges pictures of any size.
+        Autoencoders reconstruct (and those of pictures take latents too), ``superres`` enlarges, ``pix2pix`` and
+        ``cyclegan`` translate pictures of any size; between two sets the `direction` is AtoB unless said otherwise.
         """
         if predicting.takes_latents(self.model_, given):
             return predicting.of_latents(self.model_, given, self._class_numbers(labels))
         if self.model_.plan.task.any_size:
-            return predicting.of_pictures(self.model_, given)
+            return predicting.of_pictures(self.model_, given, predicting.target(self.model_, direction))
         return predicting.of_items(self.model_, self._as_trained(given, labels))
 
     def interpolate(
@@ -205,9 +209,9 @@ class GAN:
         for first in range(0, len(given), size):
             numbers = np.arange(first, min(first + size, len(given)))
             full = np.resize(numbers, size)  # chunks of one size: another may round differently
-            batch = Runtime(self.model_.device).move(given.batch(full))
+            batch = self.model_.sampler.drawn(given.batch(full))
             with torch.inference_mode():
-                verdict = judge(batch["real"], batch.get("label") if self.model_.label_share else None)
+                verdict = judge(batch["real"], self.model_.plan.task.condition(batch))
                 made.append(item_logits(verdict)[: len(numbers)].cpu())
         return torch.cat(made).numpy()
 
@@ -369,6 +373,8 @@ class GAN:
         Labels of classes that the model does not know are an error too, or are dropped where not `strict`.
         """
         spec = self.model_.setting.spec
+        if self.model_.recipe.material == "pairs":
+            return load_pairs(items, size=self._size_for(items)).of_kind(spec)
         lone = isinstance(items, np.ndarray | Tensor) and len(items) == 1  # load wants two, to learn from
         given = load(np.concatenate([np.asarray(items)] * 2) if lone else items, size=self._size_for(items))
         given = given.subset(np.arange(1)) if lone else given

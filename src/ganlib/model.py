@@ -51,6 +51,11 @@ class Model:
     notices: tuple[str, ...] = ()  # what the user should know of how it was read
 
     @property
+    def given_spec(self) -> Spec:
+        """What the generator makes items of, where it makes items of items."""
+        return self.plan.task.given(self.setting.spec)
+
+    @property
     def sampler(self) -> Sampler:
         chunk = chunk_items(self.setting.spec.shape)
         return Sampler(self.plan.task, self.generator, self.device, self.label_share, chunk)
@@ -89,13 +94,17 @@ def from_json(value: Any, where: str) -> tuple[Recipe, Setting, tuple[float, ...
         recipe = recipes.find(value["recipe"]["name"])(**value["recipe"]["options"]).with_remedies(
             *(remedies.find(each["name"])(**each["options"]) for each in value["recipe"].get("remedies", ()))
         )
-        given = value["setting"]["spec"].items()
-        spec: dict[str, Any] = {key: tuple(part) if isinstance(part, list) else part for key, part in given}
-        size = value["setting"]["size"]
-        setting = Setting(**{**value["setting"], "spec": Spec(**spec), "size": None if size is None else tuple(size)})
+        size, spec = value["setting"]["size"], _spec(value["setting"]["spec"])
+        setting = Setting(**{**value["setting"], "spec": spec, "size": None if size is None else tuple(size)})
         return recipe, setting, tuple(float(share) for share in value["label_share"])
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{where} does not describe a model of this version of ganlib ({error})") from error
+
+
+def _spec(value: Mapping[str, Any]) -> Spec:
+    given: dict[str, Any] = {key: tuple(part) if isinstance(part, list) else part for key, part in value.items()}
+    condition = value.get("condition")
+    return Spec(**{**given, "condition": None if condition is None else _spec(condition)})
 
 
 def build(value: Any, tensors: Mapping[str, Mapping[str, Tensor]], device: str, where: str) -> Model:

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ganlib import model, recipes
-from ganlib.core import Penalty, Plan
-from ganlib.data import Data, load
+from ganlib.core import Draws, Penalty, Plan
+from ganlib.data import Data
 from ganlib.errors import DataError, MissingError, RunError, UsageError
 from ganlib.pace import Pace
 from ganlib.penalties import differentiable_twice, without_double_backward
+from ganlib.reading import label_shares, split
 from ganlib.recipe import Recipe, Setting
 from ganlib.training import checkpoint
 from ganlib.training.checkpoint import Checkpoint
@@ -20,9 +22,6 @@ from ganlib.training.run import Run
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State, create, restore, to_tensors
 from ganlib.training.team import Team
-
-MAX_VALIDATION = 5000
-SPLIT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -298,8 +297,11 @@ def suited(plan: Plan, state: State, data: Data, conditional: bool, runtime: Run
     exact = [item for item in found if isinstance(item.penalty, Penalty) and item.penalty.double_backward]
     if not exact or state.discriminator is None:
         return plan, ()
-    batch = runtime.move(data.batch(np.arange(2)))
-    if not differentiable_twice(state.discriminator, batch["real"], batch.get("label") if conditional else None):
+    first = data.batch(np.arange(2))
+    if not conditional:
+        first.pop("label", None)
+    batch = plan.task.draw(runtime.move(first), Draws(torch.Generator(runtime.device).manual_seed(0)))
+    if not differentiable_twice(state.discriminator, batch["real"], plan.task.condition(batch)):
         reason = "the discriminator has no second derivative"
     elif runtime.compiled and any(item.every_steps == 1 for item in exact):
         reason = "compiled code has no second derivative"
@@ -308,34 +310,6 @@ def suited(plan: Plan, state: State, data: Data, conditional: bool, runtime: Run
     return replace(plan, objective=without_double_backward(plan.objective)), (
         f"{reason}: penalties by finite difference",
     )
-
-
-def label_shares(data: Data) -> tuple[float, ...]:
-    """How often each class occurs; empty without labels."""
-    if data.labels is None:
-        return ()
-    counts = np.bincount(data.labels, minlength=len(data.spec.classes))
-    return tuple((counts / counts.sum()).tolist())
-
-
-def split(data: Data, validation: object, size: tuple[int, int] | None) -> tuple[Data, Data | None]:
-    """Training and validation data: a tenth is held out unless told otherwise, nothing of less than 50 items.
-
-    The same items for every seed of a training, so that seeds can be compared.
-    """
-    if validation is not None and not isinstance(validation, int | float):
-        held_out = load(validation, size=None if isinstance(validation, Data) else size)
-        return data, held_out.of_kind(data.spec)
-    if validation is None:
-        share = 0.1 if len(data) >= 50 else 0.0
-    else:
-        share = float(validation)
-        if not 0 <= share < 1:
-            raise UsageError(f"validation={share}; accepted are a share from 0 to below 1, or data")
-    count = min(MAX_VALIDATION, round(share * len(data)))
-    if count < 2:
-        return data, None
-    return data.split(count, SPLIT_SEED)
 
 
 def _length(pace: Pace, plan: Plan, held_out: Data | None) -> list[str]:

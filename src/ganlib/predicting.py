@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from ganlib.data.images import read_header, read_pixels, reason
 from ganlib.data.show import save_npz, save_png
 from ganlib.errors import DataError, GanlibError, MissingError, UsageError
 from ganlib.model import Model
+
+Direction = Literal["AtoB", "BtoA"]
+"""Of a translation between two sets of pictures: A is the first class."""
 
 AT_ONCE = 64
 """Pictures of one size that are read before the generator sees them."""
@@ -37,7 +41,8 @@ def of_latents(model: Model, given: object, condition: Condition) -> np.ndarray:
         if not model.plan.task.transforms:
             raise DataError(
                 f"recipe {model.recipe.name} makes items of latents, not of items: accepted are latents [items, "
-                f"latent], as latents() gives, not {what}; autoencoder, vae, vae_gan and superres take pictures"
+                f"latent], as latents() gives, not {what}; autoencoder, vae, vae_gan, superres, pix2pix and cyclegan "
+                "take pictures"
             )
         raise DataError(f"latents are {what}; accepted is [items, latent], as latents() gives")
     latent = torch.as_tensor(given).detach().to("cpu", torch.float32)
@@ -60,18 +65,37 @@ def of_items(model: Model, given: Data) -> np.ndarray:
     return _decoded(model.setting.spec, _transformed(model, given))
 
 
-def of_pictures(model: Model, given: object) -> np.ndarray:
-    """What a generator that takes any size makes of pictures of one size, in the owner's form."""
+def target(model: Model, direction: Direction | None) -> int | None:
+    """The number of the class that a translation leads to; None for a model that does not translate between two."""
+    if model.recipe.material != "domains":
+        if direction is not None:
+            raise UsageError(
+                f"direction={direction}: recipe {model.recipe.name} does not go both ways between two sets of pictures"
+            )
+        return None
+    wanted = direction or "AtoB"
+    if wanted not in model.plan.task.directions:
+        raise UsageError(
+            f"direction={wanted}: recipe {model.recipe.name} learns {', '.join(model.plan.task.directions)}"
+        )
+    return 1 if wanted == "AtoB" else 0
+
+
+def of_pictures(model: Model, given: object, label: int | None = None) -> np.ndarray:
+    """What a generator that takes any size makes of pictures of one size, in the owner's form; all of one class."""
     lone = isinstance(given, np.ndarray | Tensor) and len(given) == 1  # load wants two, to learn from
     data = load(np.concatenate([np.asarray(given)] * 2) if lone else given)
     data = data.subset(np.arange(1)) if lone else data
-    spec = model.setting.spec
+    spec = model.given_spec
     if data.spec.kind != "image" or data.spec.shape[0] != spec.shape[0]:
         raise DataError(
             f"{data.source} holds {data.spec.kind}s of shape {data.spec.shape}; this model takes pictures of any size "
             f"with {spec.shape[0]} channels"
         )
-    return _decoded(spec, _transformed(model, data.of_kind(replace(spec, shape=data.spec.shape))))
+    if label is not None:
+        data = replace(data, labels=np.full(len(data), label))
+    made = _transformed(model, data.of_kind(replace(spec, shape=data.spec.shape)))
+    return _decoded(model.setting.spec, made)
 
 
 def predict_files(model: Model, source: Path, out: Path, label: int | None = None) -> int:
@@ -83,7 +107,7 @@ def predict_files(model: Model, source: Path, out: Path, label: int | None = Non
     if not model.plan.task.transforms:
         raise UsageError(
             f"recipe {model.recipe.name} makes items of latents, not of pictures: draw some with ganlib sample; "
-            "autoencoder, vae, vae_gan and superres take pictures"
+            "autoencoder, vae, vae_gan, superres, pix2pix and cyclegan take pictures"
         )
     if model.setting.spec.kind != "image":
         raise UsageError("this model takes vectors, not pictures: pass them to GAN.predict")
@@ -126,14 +150,15 @@ def _made(model: Model, source: Path, label: int | None) -> Iterator[tuple[str, 
 
 def _finished(model: Model, waiting: list[_Read]) -> Iterator[tuple[str, np.ndarray]]:
     names, given, labels = zip(*waiting, strict=True)
-    spec = _pixel_spec(model.setting.spec, pixels := np.stack(given))
-    made = model.sampler.transformed(encode(spec, pixels), torch.tensor(labels) if model.label_share else None)
-    yield from zip(names, pictures(replace(spec, shape=tuple(made.shape[1:])), made), strict=True)
+    pixels = np.stack(given)
+    known = torch.tensor(labels) if model.label_share else None
+    made = model.sampler.transformed(encode(_pixel_spec(pixels), pixels), known)
+    yield from zip(names, pictures(_pixel_spec(made.numpy()), made), strict=True)
 
 
 def _read(model: Model, source: Path, label: int | None) -> Iterator[_Read]:
     """All pictures of a folder or file."""
-    spec = model.setting.spec
+    spec = model.given_spec
     if not source.exists():
         raise MissingError(f"{source} does not exist; give a picture or a folder of pictures")
     if source.is_file() and not is_picture(source.name):
@@ -169,7 +194,7 @@ def _label(model: Model, path: Path, name: str, label: int | None) -> int | None
 
 def _pixels(model: Model, path: Path) -> np.ndarray:
     """The pixels of a picture, cut and resized as the training data were where the model has a size."""
-    spec, any_size = model.setting.spec, model.plan.task.any_size
+    spec, any_size = model.given_spec, model.plan.task.any_size
     where = printable(str(path))
     try:
         header = read_header(path)
@@ -188,7 +213,7 @@ def _pixels(model: Model, path: Path) -> np.ndarray:
 
 def _unpacked(model: Model, source: Path, label: int | None) -> Iterator[_Read]:
     """The pictures of an archive or array file, by number."""
-    spec, data = model.setting.spec, load(source)
+    spec, data = model.given_spec, load(source)
     fits = data.spec.shape[0] == spec.shape[0] if model.plan.task.any_size else data.spec.shape == spec.shape
     if not fits or data.spec.kind != "image" or data.spec.dtype != "uint8":
         size = "any size" if model.plan.task.any_size else f"{spec.shape[1]} x {spec.shape[2]} pixels"
@@ -202,9 +227,9 @@ def _unpacked(model: Model, source: Path, label: int | None) -> Iterator[_Read]:
         yield f"{number:06d}.png", data.take(np.array([number]))[0], known
 
 
-def _pixel_spec(spec: Spec, given: np.ndarray) -> Spec:
+def _pixel_spec(given: np.ndarray) -> Spec:
     """Of pixels in 8 bits, whatever the numbers of the training data were: -1 is black and 1 white for all."""
-    return Spec("image", (spec.shape[0], *given.shape[2:]), (), "uint8", "HWC")
+    return Spec("image", given.shape[1:], (), "uint8", "HWC")
 
 
 def _transformed(model: Model, data: Data) -> Tensor:

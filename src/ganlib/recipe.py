@@ -21,6 +21,10 @@ Labels = Literal["optional", "needed", "unused"]
 """What a recipe does with classes: learn them where there are any; nothing without them; nothing with them."""
 
 
+Material = Literal["items", "pairs", "domains"]
+"""What a recipe learns from: single items, pairs of pictures, or two sets of pictures that have no partners."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a recipe adapts to: the items, how many there are, the device, and the time that is given."""
@@ -71,6 +75,12 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     remedies: tuple[Remedy, ...] = ()
     labels: Labels = "optional"
+    learns_from: Material = "items"
+
+    @property
+    def material(self) -> Material:
+        """What it learns from with these options: single items where it spoils good pictures itself."""
+        return self.learns_from if self.options.get("degrade", "none") == "none" else "items"
 
     @property
     def name(self) -> str:
@@ -124,6 +134,18 @@ def conditional_recipe(function: "Callable[Concatenate[Setting, P], Plan]") -> C
 def unconditional_recipe(function: "Callable[Concatenate[Setting, P], Plan]") -> Callable[P, Recipe]:
     """The same for a recipe that has no use for labels: those of the data are left aside, and that is said."""
     return _chosen_by_options(function, functools.partial(Recipe, labels="unused"), "recipe", num_given=1)
+
+
+def paired_recipe(function: "Callable[Concatenate[Setting, P], Plan]") -> Callable[P, Recipe]:
+    """The same for a recipe that learns from pairs; one with an option `degrade` makes them of single pictures."""
+    made = functools.partial(Recipe, labels="unused", learns_from="pairs")
+    return _chosen_by_options(function, made, "recipe", num_given=1)
+
+
+def domains_recipe(function: "Callable[Concatenate[Setting, P], Plan]") -> Callable[P, Recipe]:
+    """The same for a recipe that learns from two sets of pictures: their classes are the sets."""
+    made = functools.partial(Recipe, labels="needed", learns_from="domains")
+    return _chosen_by_options(function, made, "recipe", num_given=1)
 
 
 def remedy(function: "Callable[Concatenate[Make, Setting, P], Plan]") -> Callable[P, Remedy]:

@@ -122,8 +122,13 @@ class Sampler:
     @torch.inference_mode()
     def paired(self, batch: Batch) -> Pair:
         """Real items and what the generator makes of them, where it makes items of items alone."""
+        return self.task.pair(self.generator, self.drawn(batch))
+
+    def drawn(self, batch: Batch) -> Batch:
+        """The batch on the device with all that the task draws, the same each time; labels only where they count."""
+        known = {name: tensor for name, tensor in batch.items() if name != "label" or self.label_share}
         draws = Draws(torch.Generator(self.device).manual_seed(0))
-        return self.task.pair(self.generator, self.task.draw(Runtime(self.device).move(batch), draws))
+        return self.task.draw(Runtime(self.device).move(known), draws)
 
     @torch.inference_mode()
     def _chunk(self, latent: Float[Tensor, "chunk latent"], condition: Condition) -> Tensor:

@@ -1,19 +1,26 @@
 """The command ``predict``."""
 
 import json
+from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
 
-HELP = "reconstruct or enlarge pictures with a trained run"
+HELP = "translate, restore, enlarge or reconstruct pictures with a trained run"
 
 
 def parser() -> ArgumentParser:
-    made = ArgumentParser(allow_abbrev=False, description="Reconstruct pictures (autoencoders) or enlarge (superres).")
+    made = ArgumentParser(allow_abbrev=False, description="What a trained run makes of pictures.")
     made.add_argument("run", type=str, help="a run folder or a .gan file")
     made.add_argument("pictures", type=str, help="a picture, a folder of pictures, or an archive or array of them")
     made.add_argument("--out", type=str, required=True, help="a folder (PNG files of the same names) or a .npz")
     made.add_argument(
         "--label", type=str | None, default=None, help="the class of all pictures, by name; else that of each's folder"
+    )
+    made.add_argument(
+        "--direction",
+        type=Literal["AtoB", "BtoA"] | None,
+        default=None,
+        help="between two sets of pictures; A is the first; default AtoB",
     )
     made.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
     made.add_argument("--json", action="store_true", help="one JSON line on standard output")
@@ -23,5 +30,5 @@ def parser() -> ArgumentParser:
 def run(options: Namespace) -> None:
     from ganlib.doors import predict
 
-    count = predict(options.run, options.pictures, options.out, options.label, options.device)
+    count = predict(options.run, options.pictures, options.out, options.label, options.direction, options.device)
     print(json.dumps({"items": count, "out": options.out}) if options.json else f"{count:,} pictures in {options.out}")

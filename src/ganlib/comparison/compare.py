@@ -26,9 +26,9 @@ from ganlib.data.show import save_png
 from ganlib.errors import BusyError, DataError, GanlibError, RunError, UsageError
 from ganlib.evaluation.material import MAX_FAKES
 from ganlib.files import write_bytes
-from ganlib.opening import split
 from ganlib.pace import pace_of
 from ganlib.progress import Style, say
+from ganlib.reading import split
 from ganlib.recipe import Setting
 from ganlib.stopping import StopWish, stop_wishes
 from ganlib.training.run import Run

@@ -2,7 +2,9 @@
 
 from ganlib.data.codec import decode, encode, pictures
 from ganlib.data.dataset import Data
+from ganlib.data.domains import load_domains
 from ganlib.data.load import load
+from ganlib.data.pairs import load_pairs
 from ganlib.data.prepare import prepare
 
-__all__ = ["Data", "decode", "encode", "load", "pictures", "prepare"]
+__all__ = ["Data", "decode", "encode", "load", "load_domains", "load_pairs", "pictures", "prepare"]

@@ -18,6 +18,9 @@ from ganlib.errors import DataError, UsageError
 HASHED_BYTES = 64 * 2**20
 """Up to this size all content goes into the fingerprint; of more, as much in evenly spaced items."""
 
+_CLASS_SEED = 1_000_003
+"""Between the seeds of two classes: in one order they would meet the same partners again and again."""
+
 _SPLIT_EPOCH = 2**40
 """Splits draw from epochs that no run reaches, so that they say nothing about its order."""
 
@@ -29,7 +32,8 @@ class Data:
 
     `items` is the store, [rows, *spec.shape], channels first, in the owner's numbers. `index` says which rows of the
     store are this data (None: all), so that a split copies nothing; read items through :meth:`take`. `labels` has one
-    class number per item of this data. `unreadable` lists what was left out, by name and reason.
+    class number per item of this data. `unreadable` lists what was left out, by name and reason. `conditions` are the
+    pictures that come with the items of the store, row by row, where the data are pairs; ``spec.condition`` says what.
     """
 
     items: np.ndarray | Shards
@@ -38,6 +42,7 @@ class Data:
     source: str
     unreadable: tuple[tuple[str, str], ...] = ()
     index: np.ndarray | None = None
+    conditions: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.items if self.index is None else self.index)
@@ -62,15 +67,27 @@ class Data:
         batch = {"real": encode(self.spec, self.take(indices))}
         if self.labels is not None:
             batch["label"] = torch.from_numpy(self.labels[indices].astype(np.int64, copy=False))
+        if self.conditions is not None and self.spec.condition is not None:
+            rows = indices if self.index is None else self.index[indices]
+            batch["condition"] = encode(self.spec.condition, self.conditions.take(rows, axis=0))
         return batch
 
-    def batches(self, num_items: int, seed: int, items_seen: int, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+    def only_conditions(self) -> "Data":
+        """The pictures that come with the items, as data of their own. Raises :class:`UsageError` without any."""
+        if self.conditions is None or self.spec.condition is None:
+            raise UsageError(f"{self.source} holds single items, not pairs")
+        return replace(self, items=self.conditions, spec=self.spec.condition, labels=None, conditions=None)
+
+    def batches(
+        self, num_items: int, seed: int, items_seen: int, part: tuple[int, int] = (0, 1), *, balanced: bool = False
+    ) -> Iterator[Batch]:
         """Endless batches of `num_items`, shuffled anew each epoch.
 
         The order is a pure function of the seed and of how many items were seen: starting at `items_seen` equals
         continuing there. Of a `part` (rank, size) the batches have every `size`-th item from number `rank` on: `size`
         processes together see what one would, also where each cuts its rows into equal parts, and reads no other items.
-        Items on disk are read ahead by a thread, which ends when the iterator is closed.
+        Items on disk are read ahead by a thread, which ends when the iterator is closed. `balanced` batches hold as
+        many items of each class, one of each in turn, and each class has epochs of its own.
         Raises :class:`UsageError` for a batch of nothing, a negative seed or no items.
         """
         if num_items < 1 or seed < 0 or items_seen < 0 or not len(self):
@@ -78,7 +95,7 @@ class Data:
                 f"cannot make batches of {num_items} from {len(self)} items with seed {seed} after {items_seen} items; "
                 "there must be items, a batch of at least 1, and neither seed nor items seen below 0"
             )
-        made = self._batches(num_items, seed, items_seen, part)
+        made = (self._in_turn if balanced else self._batches)(num_items, seed, items_seen, part)
         return prefetch(made) if self.on_disk else made
 
     def _batches(
@@ -86,6 +103,32 @@ class Data:
     ) -> Generator[Batch, None, None]:
         for indices in positions(len(self), num_items, seed, items_seen):
             yield self.batch(indices[part[0] :: part[1]])
+
+    def _in_turn(
+        self, num_items: int, seed: int, items_seen: int, part: tuple[int, int]
+    ) -> Generator[Batch, None, None]:
+        assert self.labels is not None
+        count = len(self.spec.classes)
+        members = [np.flatnonzero(self.labels == label) for label in range(count)]
+        if num_items % (count * part[1]) or not all(map(len, members)):
+            raise UsageError(
+                f"batches of {num_items} cannot hold as many items of each of {count} classes on {part[1]} processes; "
+                f"take a multiple of {count * part[1]}"
+            )
+        each, seen = num_items // count, items_seen // count
+        rows = [positions(len(own), each, seed + _CLASS_SEED * k, seen) for k, own in enumerate(members)]
+        for places in zip(*rows, strict=True):
+            chosen = [own[place[part[0] :: part[1]]] for own, place in zip(members, places, strict=True)]
+            yield self.batch(np.stack(chosen, 1).ravel())
+
+    def evenly(self, count: int, *, balanced: bool = False) -> Integer[np.ndarray, " chosen"]:
+        """The numbers of up to `count` items spread over the data; `balanced` as in :meth:`batches`."""
+        if not balanced:
+            return np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64)
+        assert self.labels is not None
+        members = [np.flatnonzero(self.labels == label) for label in range(len(self.spec.classes))]
+        each = max(1, min(count // len(members), *map(len, members)))
+        return np.stack([own[np.linspace(0, len(own) - 1, each).astype(np.int64)] for own in members], 1).ravel()
 
     def subset(self, indices: Integer[np.ndarray, " chosen"]) -> "Data":
         """The items with these numbers, in this order, as a data set of their own; nothing is copied."""
@@ -122,6 +165,10 @@ class Data:
         Numbers keep their own meaning: bytes are not floats, and floats from 0 to 1 not those from -1 to 1. Floats that
         lie within the range of `spec` are taken to be in it, since a part of the data need not reach its ends.
         """
+        if self.conditions is not None and spec.condition is not None:
+            given, others = self.only_conditions().of_kind(spec.condition), replace(self, conditions=None)
+            own = others.of_kind(replace(spec, condition=None))
+            return replace(own, conditions=given.items, spec=replace(own.spec, condition=given.spec))  # type: ignore[arg-type]
         if self.spec.kind != spec.kind or self.spec.shape != spec.shape:
             raise DataError(
                 f"{self.source} holds {self.spec.kind}s of shape {self.spec.shape}; expected are {spec.kind}s of shape "
@@ -154,7 +201,10 @@ class Data:
             num_hashed = 0
         step = max(2**22 // num_bytes_each, 1)
         for start in range(0, num_hashed, step):
-            content.update(np.ascontiguousarray(self.take(chosen[start : start + step])).data)
+            part = chosen[start : start + step]
+            content.update(np.ascontiguousarray(self.take(part)).data)
+            if self.conditions is not None:
+                content.update(np.ascontiguousarray(self.only_conditions().take(part)).data)
         if labels is not None:
             content.update(np.ascontiguousarray(labels, np.int64).data)
         return {

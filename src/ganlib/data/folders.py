@@ -72,7 +72,7 @@ def printable(name: str) -> str:
 def from_folder(folder: Path, names: Sequence[str], labels: object, options: Options) -> Gathering:
     """The pictures among the files `names` of `folder`; first-level folders are classes if each picture is in one."""
     source = printable(str(folder))
-    prefix = _split_folder(_pictures_among(names, source), options.split)
+    prefix = split_folder(_pictures_among(names, source), options.split)
     kept = [name for name in _pictures_among(names, source) if name.startswith(prefix)]
     kept = [name for name in kept if not _is_pipe(folder / name)]
     numbers, classes = _classes([name.removeprefix(prefix) for name in kept], labels)
@@ -97,7 +97,7 @@ def one_by_one(
     tops = _tops(pictures("", []))
     if not tops:
         _pictures_among(files_below(folder, []), source)  # raises, with what there is instead
-    prefix = _split_folder(tops, options.split)
+    prefix = split_folder(tops, options.split)
     tops = _tops(pictures(prefix, []))
     found, classes = _classes(tops, None)
     numbers = dict(zip(tops, found, strict=True)) if isinstance(found, list) else {}
@@ -145,7 +145,7 @@ def opened_zip(path: Path, labels: object, options: Options) -> Iterator[Gatheri
             kept = _pictures_among(names, source)
             # Most archives hold one folder: its name is that of the data, not of a class.
             prefix = _common_folder(kept)
-            prefix += _split_folder([name.removeprefix(prefix) for name in kept], options.split)
+            prefix += split_folder([name.removeprefix(prefix) for name in kept], options.split)
             kept = [name for name in kept if name.startswith(prefix)]
             numbers, classes = _classes([name.removeprefix(prefix) for name in kept], labels)
             yield Gathering(source, kept, lambda i: archive.read(members[kept[i]]), numbers, classes)
@@ -206,7 +206,7 @@ def _pictures_among(names: Iterable[str], source: str) -> list[str]:
     return kept
 
 
-def _split_folder(names: Sequence[str], split: str) -> str:
+def split_folder(names: Sequence[str], split: str) -> str:
     """The folder of the split with its "/", where all first-level folders are splits; else nothing."""
     tops = {name.split("/")[0] for name in names}
     known = {word for words in _SPLITS.values() for word in words}

@@ -23,6 +23,19 @@ def images_only(recipe: str, setting: Setting) -> None:
         raise UsageError(f"recipe {recipe} makes images, and these data are {setting.spec.kind}s; take gan or r3")
 
 
+def two_domains(recipe: str, setting: Setting, batch_items: int) -> None:
+    """Raises :class:`UsageError` where the classes are not two sets of pictures, or the batch is odd."""
+    if setting.num_classes != 2:
+        raise UsageError(
+            f"recipe {recipe} learns from two sets of pictures, and these data have {setting.num_classes} classes: "
+            "give trainA/ and trainB/, or any two folders"
+        )
+    if batch_items % 2:
+        raise UsageError(
+            f"batch_items={batch_items} of recipe {recipe}: accepted are even numbers, half of each set of pictures"
+        )
+
+
 def augmentation(kind: AugmentKind, setting: Setting, items_to_come: float, *, recipe: str) -> "Augmentation | None":
     """What an option ``augment`` means; ``auto`` is ADA for few pictures that are not tiny, and none otherwise.
 

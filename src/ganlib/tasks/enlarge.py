@@ -61,10 +61,15 @@ class Enlarge(Task):
 
     def generator_terms(self, pair: Pair, real: Verdict | None, fake: Verdict) -> Terms:
         terms = {"content": (pair.fake - pair.real).abs().mean()}
-        if self.maps is not None:
-            with torch.no_grad():
-                wanted = self.maps(pair.real)
-            given = self.maps(pair.fake)
-            shares = [(f - r).abs().mean() / r.abs().mean() for r, f in zip(wanted, given, strict=True)]
-            terms["perceptual"] = torch.stack(shares).mean()
-        return terms
+        return terms if self.maps is None else terms | {"perceptual": perceptual(self.maps, pair)}
+
+
+def perceptual(maps: Maps, pair: Pair) -> Tensor:
+    """The mean absolute difference of feature maps, each over the mean magnitude of the real one's.
+
+    So that all depths count alike. Johnson et al. 2016, arXiv:1603.08155, with squares there.
+    """
+    with torch.no_grad():
+        wanted = maps(pair.real)
+    given = maps(pair.fake)
+    return torch.stack([(f - r).abs().mean() / r.abs().mean() for r, f in zip(wanted, given, strict=True)]).mean()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from ganlib.core import Batch, Condition, Draws, Pair, Task, Terms, Verdict
+from ganlib.core import Batch, Condition, Draws, Pair, Spec, Task, Terms, Verdict
 from ganlib.errors import UsageError
 from ganlib.penalties.consistency import DISTURBED
 
@@ -19,6 +19,8 @@ class _Around(Task):
         object.__setattr__(self, "generator_sees_real", self.task.generator_sees_real)
         object.__setattr__(self, "draws", self.task.draws)
         object.__setattr__(self, "transforms", self.task.transforms)
+        object.__setattr__(self, "domains", self.task.domains)
+        object.__setattr__(self, "directions", self.task.directions)
         object.__setattr__(self, "any_size", self.task.any_size)
 
     def networks(self) -> tuple[nn.Module, nn.Module | None]:
@@ -29,6 +31,12 @@ class _Around(Task):
 
     def pair(self, generator: Callable[..., Tensor], batch: Batch) -> Pair:
         return self.task.pair(generator, batch)
+
+    def condition(self, batch: Batch) -> Condition:
+        return self.task.condition(batch)
+
+    def given(self, spec: Spec) -> Spec:
+        return self.task.given(spec)
 
     def sample(self, generator: Callable[..., Tensor], latent: Tensor, condition: Condition) -> Tensor:
         return self.task.sample(generator, latent, condition)

@@ -1,0 +1,97 @@
+"""Pictures edited towards attributes, where a mask allows it. Pumarola et al. 2018 (GANimation), arXiv:1807.09251.
+
+The manner is StarGAN's, Choi et al. 2018, arXiv:1711.09020: one generator for all attributes, and a discriminator that
+tells them too.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ganlib.core import Verdict
+from ganlib.networks.normalised import initialise, pad_to_multiple
+from ganlib.networks.parts import crop, pad
+from ganlib.networks.translator import TranslatingBody
+
+LEAK = 0.01
+"""The slope of the discriminator's rectifiers below zero, as in StarGAN."""
+
+
+class Edit(NamedTuple):
+    """x' = (1 - A) C + A x, and what it was made of. Where the mask is 1 the picture stays."""
+
+    items: Float[Tensor, "batch channels height width"]
+    colour: Float[Tensor, "batch channels height width"]  # C, from -1 to 1
+    mask: Float[Tensor, "batch 1 height width"]  # A, from 0 to 1
+
+
+class AttributeGenerator(nn.Module):
+    """GANimation's generator: a mask and a colour map, from a picture and the attributes that it shall have.
+
+    The attributes lie beside the picture's channels, each the same at all places. Instance normalisation would take
+    just that away again, so the first layer has none (the papers normalise it, and pad with zeros, at whose edges alone
+    the attributes are then seen). The body is :class:`ganlib.networks.translator.TranslatingBody`, whose halvings and
+    doublings have 3 x 3 kernels for the papers' 4 x 4. Any size: padded, and cropped back.
+    """
+
+    def __init__(
+        self, channels: int, *, num_attributes: int, width: int = 64, blocks: int = 6, downsamplings: int = 2
+    ) -> None:
+        super().__init__()
+        self.body = TranslatingBody(
+            channels + num_attributes, width=width, blocks=blocks, downsamplings=downsamplings, first_normalised=False
+        )
+        self.colour = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh())
+        self.mask = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, 1, 7), nn.Sigmoid())
+        initialise(self)
+
+    def forward(
+        self,
+        items: Float[Tensor, "batch channels height width"],
+        attributes: Float[Tensor, "batch attributes"],
+    ) -> Edit:
+        height, width = items.shape[2:]
+        padded = pad_to_multiple(items, self.body.multiple, self.body.least)
+        planes = attributes.to(padded.dtype)[:, :, None, None].expand(-1, -1, *padded.shape[2:])
+        x = self.body(torch.cat([padded, planes], 1))
+        colour, mask = crop(self.colour(x), height, width), crop(self.mask(x), height, width)
+        return Edit((1 - mask) * colour + mask * items, colour, mask)
+
+
+def attribute_layers_for(height: int, width: int) -> int:
+    """How many halvings suit a size: the most, of six, that leave two places on the shorter side; six at 128 pixels."""
+    return min(6, max(1, math.floor(math.log2(min(height, width) / 2))))
+
+
+class AttributeDiscriminator(nn.Module):
+    """StarGAN's discriminator: strided 4 x 4 convolutions, each twice as wide, no normalisation, two heads.
+
+    A logit per place, [batch, 1, rows, columns], and the attributes of the picture, [batch, attributes], as
+    ``Verdict.classes``: the logits of classes, or the values of what is continuous. Both heads are convolutions, 3 x 3
+    and as large as the last grid. It knows nothing of the wanted attributes.
+    """
+
+    def __init__(self, shape: Sequence[int], *, num_attributes: int, width: int = 64, layers: int = 6) -> None:
+        super().__init__()
+        channels, *sides = shape
+        grid = tuple(-(-side // 2**layers) for side in sides)
+        self.size = tuple(side * 2**layers for side in grid)
+        widths = [channels, *(width * 2**level for level in range(layers))]
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(LEAK)) for a, b in itertools.pairwise(widths)
+        )
+        self.patches = nn.Conv2d(widths[-1], 1, 3, 1, 1, bias=False)
+        self.attributes = nn.Conv2d(widths[-1], num_attributes, grid, bias=False)
+        initialise(self)
+
+    def forward(self, items: Float[Tensor, "batch channels height width"], condition: Tensor | None = None) -> Verdict:
+        x, features = pad(items, *self.size), []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return Verdict((self.patches(x),), tuple(features), self.attributes(x).flatten(1))

@@ -1,0 +1,64 @@
+"""The data of a training as its recipe wants them, and the part that is held out."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ganlib import model
+from ganlib.data import Data, load, load_domains, load_pairs
+from ganlib.errors import UsageError
+from ganlib.recipe import Recipe
+from ganlib.training.run import Run
+
+MAX_VALIDATION = 5000
+SPLIT_SEED = 0
+
+
+def reader(
+    data: object, labels: object, size: tuple[int, int] | int | None, asked: Recipe | None, folder: Path | None
+) -> Callable[[], Data]:
+    """What reads the data as the recipe wants them: asked for, or else that of the run in the folder."""
+
+    def read() -> Data:
+        recipe = asked
+        if recipe is None and folder is not None and (folder / "recipe.json").is_file():
+            recipe = model.from_json(Run.read(folder).read_facts("recipe.json"), str(folder))[0]
+        material = "items" if recipe is None else recipe.material
+        if material == "pairs" and labels is not None:
+            raise UsageError("pairs have no use for labels; leave them out")
+        if material == "pairs":
+            return load_pairs(data, size=size)
+        return load_domains(data, labels, size=size) if material == "domains" else load(data, labels, size=size)
+
+    return read
+
+
+def label_shares(data: Data) -> tuple[float, ...]:
+    """How often each class occurs; empty without labels."""
+    if data.labels is None:
+        return ()
+    counts = np.bincount(data.labels, minlength=len(data.spec.classes))
+    return tuple((counts / counts.sum()).tolist())
+
+
+def split(data: Data, validation: object, size: tuple[int, int] | None) -> tuple[Data, Data | None]:
+    """Training and validation data: a tenth is held out unless told otherwise, nothing of less than 50 items.
+
+    The same items for every seed of a training, so that seeds can be compared.
+    """
+    if validation is not None and not isinstance(validation, int | float):
+        own_size = None if isinstance(validation, Data) else size
+        pairs = data.conditions is not None
+        held_out = load_pairs(validation, size=own_size) if pairs else load(validation, size=own_size)
+        return data, held_out.of_kind(data.spec)
+    if validation is None:
+        share = 0.1 if len(data) >= 50 else 0.0
+    else:
+        share = float(validation)
+        if not 0 <= share < 1:
+            raise UsageError(f"validation={share}; accepted are a share from 0 to below 1, or data")
+    count = min(MAX_VALIDATION, round(share * len(data)))
+    if count < 2:
+        return data, None
+    return data.split(count, SPLIT_SEED)
