@@ -36,8 +36,8 @@ from ganlib.networks.packing import Packed
 from ganlib.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from ganlib.networks.spectral import spectral_normalise
 from ganlib.networks.vectors import MixtureGenerator, NoisyDiscriminator
-from ganlib.penalties import R1, R2, Dragan, GradientPenalty, PathLength
-from ganlib.penalties.memory import HistoricalAverage, LeCam
+from ganlib.penalties import R1, R2, Dragan, GradientPenalty
+from ganlib.penalties.memory import HistoricalAverage, LeCam, PathLength
 from ganlib.recipe import Recipe
 from ganlib.recipes.r3 import r3
 from ganlib.tasks.generate import Generate

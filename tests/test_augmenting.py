@@ -1,7 +1,7 @@
 """The change of a turn, the adaptive probability, and fakes that stand in for real items."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ from ganlib.losses import NonSaturating, RelativisticPairing
 from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
 from ganlib.penalties import R1
 from ganlib.tasks.generate import Generate
-from ganlib.training.augmenting import adapt, probability_now, with_pseudo
+from ganlib.training.augmenting import adapt, probability_now, set_probability, with_pseudo
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State, create, restore, to_facts, to_tensors
 from ganlib.training.step import step
@@ -143,10 +143,40 @@ def test_a_turn_draws_one_change_for_real_and_fake():
     assert len(aug.seen) == 4 and all(torch.equal(aug.seen[at], given["real"]) for at in (0, 2))
 
 
+class Counted(Schedule):
+    """A line from 1 to 0 that counts how often it is asked."""
+
+    calls: ClassVar[list[int]] = []
+
+    def __call__(self, items_seen: int, total_items: int) -> float:
+        self.calls.append(items_seen)
+        return 1 - items_seen / total_items
+
+
+def test_a_step_asks_for_the_probability_once():
+    aug = Recorded()
+    state, plan = make(Augmentation(aug, Counted(1.0, 0.0), pseudo=True), loss=RelativisticPairing(), batch_items=4)
+    Counted.calls.clear()
+    for position in range(3):
+        terms = step(state, plan, batch(plan, position), CPU, 0)
+        assert float(terms["augment/probability"]) == pytest.approx(1 - 4 * position / 1000)
+    assert Counted.calls == [0, 4, 8]
+    assert aug.drawn == pytest.approx([1.0, 1.0, 0.996, 0.996, 0.992, 0.992])
+
+
+def test_an_adaptive_probability_moves_between_the_turns_of_a_step():
+    aug = Recorded()
+    state, plan = make(Augmentation(aug, constant(0.5), target=2.0, rise_items=100), batch_items=4)
+    terms = [step(state, plan, batch(plan, position), CPU, 0) for position in range(2)]
+    assert aug.drawn == pytest.approx([0.5, 0.46, 0.46, 0.42]), "no mean sign is over the target, and 4 items of 100"
+    assert [float(each["augment/probability"]) for each in terms] == pytest.approx([0.46, 0.42])
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_apa_replaces_that_share_of_the_real_items_by_fakes(share: float):
     augmentation = Augmentation(None, constant(share), pseudo=True)
     state, _ = make(augmentation)
+    set_probability(state, augmentation)
     pair = Pair(torch.zeros(2000, 3), torch.arange(1.0, 2001.0)[:, None].expand(-1, 3))
     real = with_pseudo(state, augmentation, pair, Draws(torch.Generator().manual_seed(0))).real
     replaced = real[:, 0] > 0

@@ -1,12 +1,15 @@
 """Comparing recipes: the table and the picture from plain data, verdicts on planted truth, processes and their cost."""
 
+import contextlib
 import io
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -319,6 +322,72 @@ def test_an_interrupted_training_goes_on_and_its_cost_adds_up(tmp_path: Path):
     done = again().entries[0]
     assert done.state == "finished" and done.items >= 20_000
     assert done.cost.cpu_seconds > stopped.cost.cpu_seconds + 0.5
+
+
+@pytest.fixture
+def strays() -> Iterator[list[int]]:
+    """Processes that must not outlive a test that fails."""
+    processes: list[int] = []
+    yield processes
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.timeout(600)  # five processes that import torch
+def test_what_is_killed_goes_on_and_what_is_finished_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strays: list[int]
+):
+    """The comparison is killed in its second training, which stays alone; then that one, and then its successor."""
+    np.savez(tmp_path / "points.npz", items=mixture(600, 0).astype(np.float32))
+    names, out = ["gan:batch_items=64", "gan:batch_items=32"], tmp_path / "out"
+    first, second = (out / f"{name.replace(':', '-')}-seed0" for name in names)
+    same = {"items": 2000, "threads": 1, "device": "cpu", "validation": 0.4}
+    words = [word for name, value in same.items() for word in (f"--{name}", str(value))]
+    words += ["--recipes", ",".join(names), "--number", "100", "--quiet", "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    comparison = subprocess.Popen(
+        [sys.executable, "-m", "ganlib", "compare", str(tmp_path / "points.npz"), *words], env=environment
+    )
+    strays.append(left := trainer(second, but={comparison.pid}))
+    os.kill(left, signal.SIGSTOP)  # it lives on and holds its folder
+    comparison.kill()
+    comparison.wait()
+    (finished,) = from_json((out / "compare.json").read_text(), "").entries
+    assert finished.state == "finished" and finished.verdict
+    bytes_of_first = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
+    told: list[str] = []
+    monkeypatch.setattr(sys.modules["ganlib.comparison.compare"], "say", lambda text, style: told.append(text))
+
+    def kill_both() -> None:
+        while not any("waiting for" in text for text in told):
+            time.sleep(0.01)
+        os.kill(left, signal.SIGKILL)
+        os.kill(trainer(second, but={left, os.getpid()}), signal.SIGKILL)
+
+    def again() -> Comparison:
+        return compare(str(tmp_path / "points.npz"), names, out=out, num_samples=100, progress="none", **same)
+
+    thread = threading.Thread(target=kill_both)
+    thread.start()
+    assert [each.state for each in again().entries] == ["finished", "out of memory"], "as far as one can tell"
+    thread.join()
+    done = again()
+    assert done.entries[0] == finished
+    assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == bytes_of_first
+    assert done.entries[1].state == "finished" and done.entries[1].verdict and done.entries[1].items >= 2000
+    assert from_json((out / "compare.json").read_text(), "") == done
+    assert all(cells((out / "compare.md").read_text(), f"`{name}`")[2] != "–" for name in names)
+
+
+def trainer(folder: Path, but: set[int]) -> int:
+    """The process that has a run folder, once it is none of those."""
+    while True:
+        with contextlib.suppress(OSError, ValueError):
+            found = int(json.loads((folder / "run.holder.json").read_text())["pid"])
+            if found not in but:
+                return found
+        time.sleep(0.01)
 
 
 def test_the_same_items_are_held_out_for_every_seed(tmp_path: Path):

@@ -12,10 +12,10 @@ from ganlib.networks.equalised import (
     ClassLogit,
     EqualConv,
     EqualLinear,
-    minibatch_deviation,
     pixel_norm,
     widths_up_to,
 )
+from ganlib.networks.minibatch import MinibatchDeviation
 
 
 def test_weights_begin_standard_normal_and_work_divided_by_the_root_of_their_inputs():
@@ -54,7 +54,7 @@ def test_pixel_norm_makes_the_mean_square_over_channels_one(shape: tuple[int, ..
 def test_minibatch_deviation_is_the_mean_over_channels_and_pixels_of_the_deviation_in_a_group():
     torch.manual_seed(0)
     x = torch.randn(8, 3, 4, 5, dtype=torch.float64)
-    made = minibatch_deviation(x, 4)
+    made = MinibatchDeviation(4).as_map(x)
     assert made.shape == (8, 4, 4, 5) and torch.equal(made[:, :3], x)
     for group in ([0, 2, 4, 6], [1, 3, 5, 7]):
         expected = sum(
@@ -71,7 +71,7 @@ def test_minibatch_deviation_is_the_mean_over_channels_and_pixels_of_the_deviati
 @pytest.mark.parametrize(("batch", "size"), [(8, 4), (3, 3), (2, 2), (1, 1)])
 def test_the_deviation_is_that_of_a_group(batch: int, size: int):
     x = torch.arange(float(batch)).view(-1, 1, 1, 1) ** 2
-    deviation = minibatch_deviation(x)[:, 1, 0, 0]
+    deviation = MinibatchDeviation().as_map(x)[:, 1, 0, 0]
     groups = [[start + step * (batch // size) for step in range(size)] for start in range(batch // size)]
     for group in groups:
         torch.testing.assert_close(deviation[group], x[group].std(correction=0).expand(size), rtol=1e-4, atol=2e-4)
@@ -80,7 +80,7 @@ def test_the_deviation_is_that_of_a_group(batch: int, size: int):
 @pytest.mark.parametrize("fill", [0.0, 1.0])
 def test_the_deviation_of_equal_items_has_a_finite_gradient(fill: float):
     x = torch.full((4, 2, 3, 3), fill, requires_grad=True)
-    minibatch_deviation(x).sum().backward()
+    MinibatchDeviation().as_map(x).sum().backward()
     assert x.grad is not None and bool(x.grad.isfinite().all())
 
 
@@ -126,4 +126,4 @@ def test_widths_double_towards_the_base_up_to_the_widest():
 @pytest.mark.parametrize("batch", [5, 6, 7, 9, 11])
 def test_a_batch_that_groups_do_not_divide_has_a_deviation_too(batch: int):
     x = torch.arange(float(batch)).view(-1, 1, 1, 1) ** 2
-    assert bool((minibatch_deviation(x)[:, 1] > 0.4).all())
+    assert bool((MinibatchDeviation().as_map(x)[:, 1] > 0.4).all())

@@ -64,6 +64,12 @@ def test_minibatch_deviation_as_a_map_and_its_slope_where_all_items_are_one():
     torch.testing.assert_close(made[:, 3], features.std(0, correction=0).mean().expand(4, 2, 2), rtol=1e-4, atol=1e-4)
 
 
+def test_minibatch_deviation_of_few_bits_is_computed_in_many():
+    features = (100 + random(4, 3, 2, 2)).bfloat16()
+    found, wanted = MinibatchDeviation()(features), MinibatchDeviation()(features.float())
+    assert torch.equal(found, wanted) and MinibatchDeviation().as_map(features).dtype == torch.bfloat16
+
+
 def test_a_layer_beside_the_features_of_a_linear_head_is_its_numbers_beside_them():
     torch.manual_seed(0)
     plain = MLPDiscriminator((3,), widths=(5,))

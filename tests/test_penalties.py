@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from ganlib import penalties
 from ganlib.core import Constraint, Draws, GeneratorPenalty, Judge, Pair, Penalty, Verdict
 from ganlib.networks.spectral import spectral_normalise
-from ganlib.penalties import R1, R2, ClipWeights, Dragan, Drift, GradientPenalty, PathLength
+from ganlib.penalties import R1, R2, ClipWeights, Dragan, GradientPenalty
+from ganlib.penalties.logits import Drift
+from ganlib.penalties.memory import PathLength
 
 
 def half_square(norm: float) -> float:
@@ -36,9 +38,9 @@ def found(base: type) -> list[type]:
     return [kind for kind in members if not inspect.isabstract(kind)]
 
 
-PENALTIES, CONSTRAINTS = found(Penalty), found(Constraint)
-OF_LOGITS = {Drift}
+OF_LOGITS = [Drift]
 """Penalties that look at logits and at no derivative."""
+PENALTIES, CONSTRAINTS = found(Penalty) + OF_LOGITS, found(Constraint)
 every_penalty = pytest.mark.parametrize("kind", PENALTIES, ids=lambda kind: kind.__name__)
 every_slope = pytest.mark.parametrize(
     "kind", [kind for kind in PENALTIES if kind not in OF_LOGITS], ids=lambda kind: kind.__name__

@@ -32,7 +32,7 @@ from ganlib.losses import NonSaturating, RelativisticPairing, Wasserstein
 from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
 from ganlib.penalties import R1
 from ganlib.tasks.generate import Generate
-from ganlib.training.augmenting import adapt, with_pseudo
+from ganlib.training.augmenting import adapt, set_probability, with_pseudo
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State, create, restore, to_facts, to_tensors
 from ganlib.training.step import step
@@ -283,6 +283,7 @@ def test_pseudo_items_are_fakes_of_the_same_condition(share: float):
     state, count = create(plan, CPU, 3, 1000), 4000
     real, fake = torch.zeros(count, 3), torch.arange(1.0, count + 1)[:, None].expand(count, 3)
     draws = Draws(torch.Generator().manual_seed(0))
+    set_probability(state, plan.augmentation)
     made = with_pseudo(state, plan.augmentation, Pair(real, fake), draws)
     replaced = made.real[:, 0] > 0
     assert float(replaced.float().mean()) == pytest.approx(share, abs=0.03)

@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from ganlib import __version__
-from ganlib.comparison.child import Ended, run_child
+from ganlib.comparison.child import POLL_SECONDS, Ended, run_child
 from ganlib.comparison.contenders import Contender, contenders
 from ganlib.comparison.judging import Arena, arena_of, curve, judged, sheet
 from ganlib.comparison.picture import Panel, comparison_png
@@ -22,7 +23,7 @@ from ganlib.comparison.table import headline, markdown
 from ganlib.data import Data, load
 from ganlib.data.load import size_of
 from ganlib.data.show import save_png
-from ganlib.errors import DataError, GanlibError, RunError, UsageError
+from ganlib.errors import BusyError, DataError, GanlibError, RunError, UsageError
 from ganlib.evaluation.material import MAX_FAKES
 from ganlib.files import write_bytes
 from ganlib.pace import pace_of
@@ -30,9 +31,11 @@ from ganlib.progress import Style, say
 from ganlib.reading import split
 from ganlib.recipe import Setting
 from ganlib.stopping import StopWish, stop_wishes
+from ganlib.training.run import Run
 from ganlib.training.runtime import choose_device
 
 MIN_HELD_OUT = 20
+STOPPED = "the training was asked to stop; run the same command again to go on"
 FILES = "compare.json", "compare.md", "compare.png"
 
 
@@ -182,6 +185,9 @@ def _trained(each: Contender, seed: int, before: Entry | None, bout: Bout, stop:
     if each.refusal:
         return entry
     say(f"{title} training{'' if before is None else ' goes on'}", bout.style)
+    _let_go(bout.out / entry.folder, stop, title, bout.style)
+    if stop.signal is not None:
+        return replace(entry, state="interrupted", reason=STOPPED)
     command = [*bout.arguments, *each.arguments(), "--seed", str(seed), "--out", str(bout.out / entry.folder)]
     command += [] if each.labels else ["--unconditional", "true"]
     log = bout.out / "logs" / f"{entry.folder}.jsonl"
@@ -191,12 +197,28 @@ def _trained(each: Contender, seed: int, before: Entry | None, bout: Bout, stop:
     return replace(entry, state=state, reason=reason, cost=cost.plus(ended.cost))
 
 
+def _let_go(folder: Path, stop: StopWish, title: str, style: Style) -> None:
+    """Wait for the training that a killed comparison has left behind: nothing that it has learned is lost."""
+    told = False
+    while folder.exists() and stop.signal is None:
+        try:
+            Run.open(folder).close()
+            return
+        except BusyError as error:
+            if not told:
+                say(f"{title} waiting for the training of a comparison that was killed: {error}", style)
+            told = True
+        except GanlibError:
+            return  # the training will say it
+        time.sleep(POLL_SECONDS)
+
+
 def outcome(ended: Ended) -> tuple[State, str]:
     """What became of a training, and why it is not finished."""
     if ended.status == 0:
         return "finished", ""
     if ended.status in (128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP):
-        return "interrupted", "the training was asked to stop; run the same command again to go on"
+        return "interrupted", STOPPED
     try:
         told: dict[str, Any] = json.loads(ended.last_line)
         error, kind = str(told["error"]), str(told["kind"])

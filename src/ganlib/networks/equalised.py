@@ -1,4 +1,4 @@
-"""Layers of the growing and the style-based networks: equalised learning rate, pixel norm, minibatch deviation, blur.
+"""Layers of the growing and the style-based networks: equalised learning rate, pixel norm, blur.
 
 Karras et al. 2018, arXiv:1710.10196, section 4 and appendix A; Karras et al. 2020, arXiv:1912.04958, section 4.
 """
@@ -9,8 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from ganlib.networks.minibatch import MinibatchDeviation
 
 GAIN = math.sqrt(2)
 """Keeps the second moment through a rectifier (He et al. 2015, arXiv:1502.01852)."""
@@ -74,17 +72,6 @@ class Blur(nn.Module):
 def pixel_norm(x: Float[Tensor, "batch channels *pixels"]) -> Float[Tensor, "batch channels *pixels"]:
     """x / √(mean over channels of x² + 1e-8). Karras et al. 2018, arXiv:1710.10196, section 4.2."""
     return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
-
-
-def minibatch_deviation(
-    x: Float[Tensor, "batch channels h w"], group_items: int = 4
-) -> Float[Tensor, "batch channels+1 h w"]:
-    """One more channel: the standard deviation over a group of items, averaged over channels and pixels.
-
-    Karras et al. 2018, arXiv:1710.10196, section 3, by :class:`ganlib.networks.minibatch.MinibatchDeviation`.
-    """
-    deviation = MinibatchDeviation(group_items)(x.to(torch.promote_types(x.dtype, torch.float32)))
-    return torch.cat([x, deviation[:, :, None, None].expand(-1, -1, *x.shape[2:]).to(x.dtype)], 1)
 
 
 class ClassLatent(nn.Module):

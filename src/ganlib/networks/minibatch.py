@@ -39,7 +39,8 @@ class MinibatchDeviation(nn.Module):
     """The standard deviation of the features over a group of items, averaged over all features. [batch, 1].
 
     Karras et al. 2018, arXiv:1710.10196, section 3, in groups as in their code. Item i of n belongs to group i modulo
-    n/`group_items`; where that is not whole, the groups are completed by items from the beginning.
+    n/`group_items`; where that is not whole, the groups are completed by items from the beginning. In float32 at least:
+    a difference of nearly equal items has no digits in bfloat16.
     """
 
     width = 1
@@ -52,6 +53,7 @@ class MinibatchDeviation(nn.Module):
         count, size = len(features), min(self.group_items, len(features))
         groups = -(-count // size)
         places = torch.arange(groups * size, device=features.device) % count
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
         grouped = features.flatten(1)[places].unflatten(0, (size, groups))
         # The root has no slope at zero, where a collapsed generator is.
         deviation = (grouped.var(0, correction=0) + 1e-8).sqrt().mean(1)
@@ -60,7 +62,7 @@ class MinibatchDeviation(nn.Module):
     def as_map(self, features: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch channels_and_one h w"]:
         """The features with the deviation as one more channel, as the paper has it."""
         extra = self(features)[:, :, None, None].expand(-1, -1, *features.shape[2:])
-        return torch.cat([features, extra], 1)
+        return torch.cat([features, extra.to(features.dtype)], 1)
 
 
 class BesideFeatures(nn.Module):

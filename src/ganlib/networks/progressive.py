@@ -20,10 +20,10 @@ from ganlib.networks.equalised import (
     ClassLogit,
     EqualConv,
     EqualLinear,
-    minibatch_deviation,
     pixel_norm,
     widths_up_to,
 )
+from ganlib.networks.minibatch import MinibatchDeviation
 from ganlib.networks.parts import SLOPE, crop, pad, pyramid
 
 UNITS = 1 << 20
@@ -144,6 +144,7 @@ class ProgressiveDiscriminator(nn.Module, Grows):
         self.from_items = nn.ModuleList(EqualConv(channels, w, 1) for w in widths)
         self.firsts = nn.ModuleList(EqualConv(w, w, 3) for w in widths[1:])
         self.seconds = nn.ModuleList(EqualConv(b, a, 3) for a, b in itertools.pairwise(widths))
+        self.deviation = MinibatchDeviation()
         self.over_grid = EqualConv(widths[0] + 1, widths[0], 3)
         self.linear = EqualLinear(widths[0] * base[0] * base[1], widths[0], gain=GAIN)
         self.head = ClassLogit(widths[0], num_classes)
@@ -166,7 +167,7 @@ class ProgressiveDiscriminator(nn.Module, Grows):
             x = _reduced(F.leaky_relu(self.seconds[stage - 1](x), SLOPE), 2)
             if stage == newest and share is not None:
                 x = _between(F.leaky_relu(self.from_items[newest - 1](smaller), SLOPE), x, share)
-        x = F.leaky_relu(self.over_grid(minibatch_deviation(x)), SLOPE)
+        x = F.leaky_relu(self.over_grid(self.deviation.as_map(x)), SLOPE)
         features = F.leaky_relu(self.linear(x.flatten(1)), SLOPE)
         return Verdict((self.head(features, labels),), (features,))
 

@@ -22,9 +22,9 @@ from ganlib.networks.equalised import (
     EqualConv,
     EqualLinear,
     equalised,
-    minibatch_deviation,
     widths_up_to,
 )
+from ganlib.networks.minibatch import MinibatchDeviation
 from ganlib.networks.parts import SLOPE, crop, pad, pyramid
 
 MAPPING_RATE = 0.01
@@ -214,6 +214,7 @@ class StyleGAN2Discriminator(nn.Module):
         widths = widths_up_to(doublings, width, widest)[::-1]
         self.from_item = EqualConv(channels, widths[0], 1)
         self.halvings = nn.ModuleList(ResidualHalving(a, b) for a, b in itertools.pairwise(widths))
+        self.deviation = MinibatchDeviation()
         self.over_grid = EqualConv(widths[-1] + 1, widths[-1], 3)
         self.linear = EqualLinear(widths[-1] * base[0] * base[1], widths[-1], gain=GAIN)
         self.head = ClassLogit(widths[-1], num_classes)
@@ -224,6 +225,6 @@ class StyleGAN2Discriminator(nn.Module):
         x = F.leaky_relu(self.from_item(pad(items, *self.size)), SLOPE)
         for halving in self.halvings:
             x = halving(x)
-        x = F.leaky_relu(self.over_grid(minibatch_deviation(x)), SLOPE)
+        x = F.leaky_relu(self.over_grid(self.deviation.as_map(x)), SLOPE)
         features = F.leaky_relu(self.linear(x.flatten(1)), SLOPE)
         return Verdict((self.head(features, labels),), (features,))

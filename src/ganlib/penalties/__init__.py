@@ -1,14 +1,11 @@
-"""Regularisers of the discriminator, and one of the generator. Usable alone.
+"""Regularisers of the discriminator by its slope, and the constraint. Usable alone; more are in the modules below.
 
 An item's logit is the mean over its heads and patches; ∇ is the derivative to the raw item, and ‖·‖² sums over all its
 numbers, so that no value depends on the size of the batch.
 """
 
 import copy
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import final
 
 import torch
 import torch.distributed as dist
@@ -16,11 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ganlib.core import (
-    Batch,
     Condition,
     Constraint,
     Draws,
-    GeneratorPenalty,
     Judge,
     Objective,
     Pair,
@@ -174,55 +169,3 @@ class ClipWeights(Constraint):
     def __call__(self, discriminator: nn.Module) -> None:
         for weight in discriminator.parameters():
             weight.clamp_(-self.bound, self.bound)
-
-
-@final
-class PathLength(GeneratorPenalty, nn.Module):
-    """E(‖Jᵀy‖ - a)², J the derivative of a picture to its style; a the running mean of ‖Jᵀy‖ with this decay.
-
-    Karras et al. 2020, arXiv:1912.04958, section 3.2. y is normal, divided by √(height · width), so that a weight means
-    the same at every size; the paper's ln 2 / (r² (ln r - ln 2)) for r x r pixels is then 1 / (log2 r - 1). a begins at
-    the first mean, the paper's at zero. For generators that take a shift of the style, as wide as the latent.
-    """
-
-    mean: Tensor
-
-    def __init__(self, decay: float = 0.99) -> None:
-        super().__init__()
-        self.decay = decay
-        self.register_buffer("mean", torch.zeros(()))
-
-    def __call__(
-        self,
-        generator: Callable[..., Tensor],
-        batch: Batch,
-        pair: Pair,
-        real: Verdict | None,
-        fake: Verdict,
-        draws: Draws,
-    ) -> Scalar:
-        shift = torch.zeros_like(batch["latent"]).requires_grad_()
-        items = generator(batch["latent"], batch.get("label"), shift)
-        noise = draws.normal(*items.shape, dtype=items.dtype) / math.sqrt(items.shape[2] * items.shape[3])
-        (gradient,) = torch.autograd.grad((items * noise).sum(), shift, create_graph=True)
-        lengths = (gradient.square().sum(1) + 1e-12).sqrt()
-        with torch.no_grad():
-            now = over_processes(lengths.mean(), draws)
-            self.mean.copy_(torch.where(self.mean == 0, now, torch.lerp(now, self.mean, self.decay)))
-        return (lengths - self.mean).square().mean()
-
-
-@final
-@dataclass(frozen=True)
-class Drift(Penalty):
-    """E[D(x)²] on real items, which keeps the free level of a critic near zero; ε = 0.001.
-
-    Karras et al. 2018, arXiv:1710.10196.
-    """
-
-    @property
-    def double_backward(self) -> bool:
-        return False
-
-    def __call__(self, judge: Judge, pair: Pair, real: Verdict, fake: Verdict, draws: Draws) -> Scalar:
-        return item_logits(real).square().mean()

@@ -1,12 +1,17 @@
-"""Penalties that remember: of the logits, of the weights. What they know is saved with the state."""
+"""Penalties that remember: of logits, of weights, of slopes. What they know is saved with the state."""
+
+import math
+from collections.abc import Callable
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from ganlib.core import Draws, Judge, Pair, Penalty, Verdict, WeightPenalty
+from ganlib.core import Batch, Draws, GeneratorPenalty, Judge, Pair, Penalty, Verdict, WeightPenalty
 from ganlib.penalties import Scalar, item_logits, over_processes
 
 
+@final
 class LeCam(Penalty, nn.Module):
     """E(D(x) - α_F)² + E(D(G(z)) - α_R)², α moving means of the logits of real and fake items.
 
@@ -49,6 +54,7 @@ class LeCam(Penalty, nn.Module):
         return torch.tensor(self.halflife_items, device=self.seen.device)
 
 
+@final
 class HistoricalAverage(WeightPenalty, nn.Module):
     """‖θ - (1/t) Σ θ[i]‖², the sum over the t updates before this one. Salimans et al. 2016, arXiv:1606.03498.
 
@@ -74,3 +80,39 @@ class HistoricalAverage(WeightPenalty, nn.Module):
             for weight, mean in zip(weights, means, strict=True):
                 mean += (weight - mean) / self.num_updates
         return value
+
+
+@final
+class PathLength(GeneratorPenalty, nn.Module):
+    """E(‖Jᵀy‖ - a)², J the derivative of a picture to its style; a the running mean of ‖Jᵀy‖ with this decay.
+
+    Karras et al. 2020, arXiv:1912.04958, section 3.2. y is normal, divided by √(height · width), so that a weight means
+    the same at every size; the paper's ln 2 / (r² (ln r - ln 2)) for r x r pixels is then 1 / (log2 r - 1). a begins at
+    the first mean, the paper's at zero. For generators that take a shift of the style, as wide as the latent.
+    """
+
+    mean: Tensor
+
+    def __init__(self, decay: float = 0.99) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("mean", torch.zeros(()))
+
+    def __call__(
+        self,
+        generator: Callable[..., Tensor],
+        batch: Batch,
+        pair: Pair,
+        real: Verdict | None,
+        fake: Verdict,
+        draws: Draws,
+    ) -> Scalar:
+        shift = torch.zeros_like(batch["latent"]).requires_grad_()
+        items = generator(batch["latent"], batch.get("label"), shift)
+        noise = draws.normal(*items.shape, dtype=items.dtype) / math.sqrt(items.shape[2] * items.shape[3])
+        (gradient,) = torch.autograd.grad((items * noise).sum(), shift, create_graph=True)
+        lengths = (gradient.square().sum(1) + 1e-12).sqrt()
+        with torch.no_grad():
+            now = over_processes(lengths.mean(), draws)
+            self.mean.copy_(torch.where(self.mean == 0, now, torch.lerp(now, self.mean, self.decay)))
+        return (lengths - self.mean).square().mean()

@@ -45,7 +45,8 @@ def progressive(
     from ganlib.core import Objective, OptimiserSettings, Plan, WeightedPenalty, constant
     from ganlib.losses import Wasserstein
     from ganlib.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
-    from ganlib.penalties import Drift, GradientPenalty
+    from ganlib.penalties import GradientPenalty
+    from ganlib.penalties.logits import Drift
     from ganlib.recipes._shared import images_only
     from ganlib.tasks.generate import Generate
 

@@ -49,7 +49,8 @@ def stylegan2(
     from ganlib.core import Objective, OptimiserSettings, Plan, WeightedPenalty, constant
     from ganlib.losses import NonSaturating
     from ganlib.networks.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
-    from ganlib.penalties import R1, PathLength
+    from ganlib.penalties import R1
+    from ganlib.penalties.memory import PathLength
     from ganlib.recipes._shared import images_only
     from ganlib.tasks.generate import Generate
 

@@ -23,6 +23,11 @@ def least_probability(state: State, augmentation: Augmentation) -> float:
     return min(RISE_PER_COLLAPSE * state.collapses, augmentation.most)
 
 
+def set_probability(state: State, augmentation: Augmentation | None) -> None:
+    """Note the probability of this step, on the device; within the step :func:`adapt` alone moves it."""
+    state.probability = None if augmentation is None else probability_now(state, augmentation)
+
+
 def probability_now(state: State, augmentation: Augmentation) -> Tensor:
     """The present probability, on the device."""
     least = least_probability(state, augmentation)
@@ -39,7 +44,8 @@ def changed(state: State, augmentation: Augmentation | None, items: Tensor, draw
     """
     if augmentation is None or augmentation.augment is None:
         return lambda items: items
-    return augmentation.augment.draw(items, probability_now(state, augmentation), draws)
+    assert state.probability is not None
+    return augmentation.augment.draw(items, state.probability, draws)
 
 
 def with_pseudo(state: State, augmentation: Augmentation | None, pair: Pair, draws: Draws) -> Pair:
@@ -50,7 +56,8 @@ def with_pseudo(state: State, augmentation: Augmentation | None, pair: Pair, dra
     """
     if augmentation is None or not augmentation.pseudo:
         return pair
-    replaced = draws.uniform(len(pair.real), *[1] * (pair.real.ndim - 1)) < probability_now(state, augmentation)
+    assert state.probability is not None
+    replaced = draws.uniform(len(pair.real), *[1] * (pair.real.ndim - 1)) < state.probability
     fakes = pair.fake if pair.condition is not None else pair.fake.roll(len(pair.fake) // 2, 0)
     return replace(pair, real=torch.where(replaced, fakes.to(pair.real.dtype), pair.real))
 
@@ -71,4 +78,5 @@ def adapt(state: State, plan: Plan, real: Verdict, fake: Verdict, team: Team) ->
     state.augment["sign"].lerp_(sign, min(1.0, items / SIGN_ITEMS))
     direction = torch.sign(state.augment["sign"] - augmentation.target)
     probability = state.augment["probability"] + direction * items / augmentation.rise_items
-    state.augment["probability"] = probability.clamp(least_probability(state, augmentation), augmentation.most)
+    state.probability = probability.clamp(least_probability(state, augmentation), augmentation.most)
+    state.augment["probability"] = state.probability

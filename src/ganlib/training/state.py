@@ -53,6 +53,7 @@ class State:
     call_frozen: Callable[..., Any] | None  # the discriminator in the generator's turn, compiled where asked for
     memories: nn.ModuleDict = field(default_factory=nn.ModuleDict)  # of the penalties that remember
     augment: dict[str, Tensor] = field(default_factory=dict)  # the adaptive probability, and the mean sign it follows
+    probability: Tensor | None = None  # of the augmentation, as it is in this step; not saved
     mean: Mean = field(default_factory=Mean)
     skipped: int = 0  # steps left out since the last one that was taken, because of a value that is not finite
     rollbacks: int = 0  # to an earlier checkpoint because of such values; they decide the randomness from there on

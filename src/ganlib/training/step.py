@@ -23,7 +23,7 @@ from ganlib.core import (
     WeightedPenalty,
     WeightPenalty,
 )
-from ganlib.training.augmenting import adapt, changed, probability_now, with_pseudo
+from ganlib.training.augmenting import adapt, changed, set_probability, with_pseudo
 from ganlib.training.guard import check_turn
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State
@@ -43,6 +43,7 @@ def step(state: State, plan: Plan, batch: Batch, runtime: Runtime, seed: int) ->
     """
     terms: Terms = {}
     set_rates(state, plan)
+    set_probability(state, plan.augmentation)
     grow(state)
     with runtime.randomness(seed, state.items_seen) as draws:
         parts = split(batch, plan.discriminator_steps)
@@ -59,8 +60,8 @@ def step(state: State, plan: Plan, batch: Batch, runtime: Runtime, seed: int) ->
     unknown = plan.objective.weights.keys() - {name.partition("/")[2] for name in terms}
     if unknown:
         raise KeyError(f"weights {sorted(unknown)} are for no term; this task has {sorted(terms)}")
-    if plan.augmentation is not None:
-        terms["augment/probability"] = probability_now(state, plan.augmentation)
+    if state.probability is not None:
+        terms["augment/probability"] = state.probability
     update_average(state, plan)
     state.skipped = 0
     state.items_seen += plan.batch_items * plan.discriminator_steps
