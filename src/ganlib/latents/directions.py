@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn.utils.parametrize import is_parametrized
 
 from ganlib.core import Condition
@@ -31,7 +30,8 @@ NEGLIGIBLE = 1e-5
 class Directions:
     """Unit vectors in a space, the strongest first, and the standard deviation of random points along each.
 
-    `strengths` are eigenvalues: of AᵀA (``sefa``), or of the covariance (``pca``).
+    `strengths` are eigenvalues: of AᵀA (``sefa``; but for a factor, where the latent is normalised first), or of the
+    covariance (``pca``).
     """
 
     vectors: Float[Tensor, "directions numbers"]
@@ -76,7 +76,7 @@ def directions(
     largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
     vectors = vectors * largest.sign()  # either sign would do: the same one in every run
     deviations = (points.cpu() @ vectors.T).std(0)
-    return Directions(vectors, deviations, strengths[:count])
+    return Directions(vectors, deviations, strengths[:count].float())
 
 
 def moved(
@@ -101,20 +101,20 @@ def _affines(space: Styles) -> Float[Tensor, "outputs style"]:
 def _first_weight(space: Space, width: int, condition: Condition) -> Float[Tensor, "outputs latent"]:
     """The Jacobian at 0 of the first layer's output in the latent: its weight, where nothing nonlinear is before it."""
     rows = []
-    for tangent in torch.eye(width).split(AT_ONCE):
-        known = None if condition is None else condition[: len(tangent)]
-        _, derivative = _first_layer(space, torch.zeros_like(tangent), tangent, known)
-        rows.append(derivative)
+    for tangent in torch.eye(width, device=space.model.device).split(AT_ONCE):
+        latent = torch.zeros_like(tangent, requires_grad=True)
+        output = _first_layer(space, latent, condition)
+        # Jᵀu is linear in u, and its derivative in u, at v, is Jv: all columns of J in two passes, whatever its height.
+        along = torch.zeros_like(output, requires_grad=True)
+        (back,) = torch.autograd.grad(output, latent, along, create_graph=True)
+        rows += [row.cpu() for row in torch.autograd.grad(back, along, tangent)]
     return torch.cat(rows).T
 
 
 def _principal(space: Space, points: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
     if isinstance(space, Latents):
-        outputs = []
-        for first in range(0, len(points), AT_ONCE):
-            part = points[first : first + AT_ONCE]
-            known = None if condition is None else condition[: len(part)]
-            outputs.append(_first_layer(space, part, torch.ones_like(part), known)[0])
+        parts = points.split(AT_ONCE)
+        outputs = [_first_layer(space, part.requires_grad_(), condition).detach().cpu() for part in parts]
         activations = torch.cat(outputs)
     else:
         activations = points.cpu()
@@ -131,33 +131,31 @@ class _Reached(Exception):
     """The first layer has answered; what comes after it is not needed."""
 
 
-@torch.no_grad()
+@torch.enable_grad()
 def _first_layer(
-    space: Space, latent: Float[Tensor, "batch latent"], tangent: Float[Tensor, "batch latent"], condition: Condition
-) -> tuple[Float[Tensor, "batch outputs"], Float[Tensor, "batch outputs"]]:
-    """The output of the first layer with weights that the latent reaches, and its derivative in the tangent.
+    space: Space, latent: Float[Tensor, "batch latent"], condition: Condition
+) -> Float[Tensor, "batch outputs"]:
+    """The output of the first layer with weights that the latent reaches; of a latent in parts, where the first enters.
 
-    Of a latent whose parts enter at several layers that is where the first part does. The latent's tangent is carried
-    forward, so that an embedding of the class, which has none, is not taken for the first layer.
+    The weights are frozen, so that only what comes of the latent has a gradient: an embedding of the class, which may
+    be called before, has none.
     """
     found: list[Tensor] = []
 
     def look(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-        value, derivative = forward_ad.unpack_dual(output)
-        if derivative is not None:
-            found.extend([value.flatten(1).float().cpu(), derivative.flatten(1).float().cpu()])
+        if output.requires_grad:
+            # Virtual batch normalisation sends the items of its reference before those of the batch.
+            found.append(output[-len(latent) :].flatten(1).float())
             raise _Reached
 
-    device = space.model.device
-    with forward_ad.dual_level(), contextlib.ExitStack() as hooks:
+    known = None if condition is None else condition[: len(latent)].to(space.model.device)
+    with contextlib.ExitStack() as hooks, contextlib.suppress(_Reached):
         for module in _with_weights(space.model.generator):
             hooks.callback(module.register_forward_hook(look).remove)
-        given = forward_ad.make_dual(latent.to(device), tangent.to(device))
-        with contextlib.suppress(_Reached):
-            space.items(given, None if condition is None else condition.to(device))
+        space.items(latent, known)
     if not found:
         raise UsageError(f"recipe {space.model.recipe.name} has no layer with weights that takes the latent")
-    return found[0], found[1]
+    return found[0]
 
 
 def _with_weights(network: nn.Module) -> Iterator[nn.Module]:
