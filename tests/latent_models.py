@@ -9,6 +9,7 @@ from ganlib.core import Objective, OptimiserSettings, Plan, Spec, constant
 from ganlib.losses import NonSaturating
 from ganlib.model import Model
 from ganlib.recipe import Recipe, Setting
+from ganlib.recipes.gan import gan
 from ganlib.tasks.generate import Generate
 
 
@@ -27,14 +28,14 @@ class Linearly(nn.Module):
 
 
 def of_generator(generator: nn.Module, latent: int, shape: tuple[int, ...] = (1, 8, 8), classes: int = 0) -> Model:
-    """A model that draws by this generator; its recipe is none that could be looked up."""
+    """A model that draws by this generator, whatever its recipe says."""
     spec = Spec("image", shape, tuple("abcdefghijklmnop"[:classes]))
     setting = Setting(spec, 100, "cpu", conditional=classes > 0)
     adam = OptimiserSettings(constant(1e-3))
     task = Generate(lambda: generator, lambda: None, latent)
     plan = Plan(task, Objective(NonSaturating()), adam, adam, 4, constant(0), 100)
     share = (1 / classes,) * classes if classes else ()
-    return Model(Recipe(of_generator), setting, plan, generator.eval().requires_grad_(False), None, "cpu", share)
+    return Model(gan(), setting, plan, generator.eval().requires_grad_(False), None, "cpu", share)
 
 
 def of_recipe(recipe: Recipe, spec: Spec, *, conditional: bool = False) -> Model:

@@ -12,7 +12,7 @@ from ganlib import GAN, recipes
 from ganlib.core import Spec
 from ganlib.data import load
 from ganlib.errors import UsageError
-from ganlib.latents.directions import directions, moved
+from ganlib.latents.directions import Method, directions, moved
 from ganlib.latents.mix import mixed
 from ganlib.latents.project import Search, feature_distance, maps_for, project
 from ganlib.latents.space import Latents, Space, Styles, items_at, random_points, space_of
@@ -202,7 +202,7 @@ def assert_same_lines(found: Tensor, wanted: Tensor, above: float = 0.999) -> No
 
 
 @pytest.mark.parametrize(("method", "above"), [("sefa", 0.9999), ("pca", 0.97)])
-def test_directions_are_the_singular_vectors_of_the_first_layer(method: str, above: float, rng: torch.Generator):
+def test_directions_are_the_singular_vectors_of_the_first_layer(method: Method, above: float, rng: torch.Generator):
     weight, right = planted(rng, [8.0, 5.0, 3.0, 1.5, 0.5])
     model = of_generator(Linearly(weight, torch.randn(64, 40, generator=rng), (1, 8, 8)), 5)
     found = directions(space_of(model), 3, method)
@@ -215,7 +215,8 @@ def test_directions_are_the_singular_vectors_of_the_first_layer(method: str, abo
 def test_directions_that_change_nothing_are_left_out(rng: torch.Generator):
     weight, right = planted(rng, [2.0, 1.0, 0.0, 0.0])
     model = of_generator(Linearly(weight, torch.randn(64, 40, generator=rng), (1, 8, 8)), 4)
-    for method in ("sefa", "pca"):
+    methods: tuple[Method, ...] = ("sefa", "pca")
+    for method in methods:
         assert_same_lines(directions(space_of(model), 9, method).vectors, right[:2], 0.97)
 
 
