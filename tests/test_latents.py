@@ -14,7 +14,7 @@ from ganlib.data import load
 from ganlib.errors import UsageError
 from ganlib.latents.directions import Method, directions, moved
 from ganlib.latents.mix import mixed
-from ganlib.latents.project import Search, feature_distance, maps_for, project
+from ganlib.latents.project import Search, _starts, feature_distance, maps_for, project
 from ganlib.latents.space import Latents, Space, Styles, items_at, random_points, space_of
 from ganlib.latents.walk import closed_walk, walk
 from ganlib.metrics.features import quantise
@@ -126,6 +126,12 @@ def test_the_class_of_a_picture_is_found_or_taken_as_given():
     given = found_in(space, reals[:2], torch.tensor([1, 0]))
     assert [each.label for each in given] == [1, 0]
     assert given[1].found.features < 0.1 < given[0].found.features, "of another class it cannot be made"
+
+
+def test_each_class_is_tried_from_its_nearest_point():
+    distances, classes = torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0]), torch.tensor([0, 1, 1, 2, 0])
+    assert _starts(distances, classes, False).tolist() == [1, 0, 3]
+    assert _starts(distances, classes, True).tolist() == _starts(distances, None, False).tolist() == [1, 2, 0, 4]
 
 
 def test_what_the_search_began_with_and_the_mean_are_said_as_they_are():
