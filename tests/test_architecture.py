@@ -40,11 +40,12 @@ RANKS = [
         "opening",
         "reading",
         "predicting",
+        "latents",
         "assess",
         "gan",
         "comparison",
     },
-    {"cli", "commands", "doors", "launching", "__main__"},
+    {"cli", "commands", "doors", "exploring", "launching", "__main__"},
 ]
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
 SIBLINGS_APART = {0: False, 1: True, 2: True, 3: False, 4: False}

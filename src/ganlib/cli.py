@@ -13,7 +13,20 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
 
 from ganlib import __version__, recipes
-from ganlib.commands import compare, doctor, evaluate, fit, predict, prepare, sample, show
+from ganlib.commands import (
+    compare,
+    directions,
+    doctor,
+    evaluate,
+    fit,
+    interpolate,
+    mix,
+    predict,
+    prepare,
+    project,
+    sample,
+    show,
+)
 from ganlib.commands import recipes as listing
 from ganlib.commands.fit import rank
 from ganlib.errors import GanlibError, WriteError, is_of_memory
@@ -23,6 +36,10 @@ COMMANDS = {
     "prepare": prepare,
     "sample": sample,
     "predict": predict,
+    "interpolate": interpolate,
+    "project": project,
+    "directions": directions,
+    "mix": mix,
     "evaluate": evaluate,
     "compare": compare,
     "show": show,

@@ -18,6 +18,9 @@ from ganlib.diagnosis import Diagnosis
 from ganlib.errors import DataError, NotFittedError, UsageError
 from ganlib.evaluation import Evaluation, Limits
 from ganlib.fitting import exhausted, fit
+from ganlib.latents.project import Projection, Search, projection
+from ganlib.latents.space import items_at, space_of
+from ganlib.latents.walk import walk
 from ganlib.metrics.features import FeatureExtractor
 from ganlib.model import Model
 from ganlib.opening import Prepared, Request, prepare
@@ -26,7 +29,7 @@ from ganlib.penalties import item_logits
 from ganlib.progress import Style, say, shown
 from ganlib.reading import reader
 from ganlib.recipe import Recipe
-from ganlib.sampling import Sampler, chunk_items, slerp
+from ganlib.sampling import Sampler, chunk_items
 from ganlib.session import CHECKPOINT_SECONDS, Session
 from ganlib.stopping import stop_wishes
 from ganlib.training.run import Run
@@ -183,13 +186,16 @@ class GAN:
         """Items along the way from the `start`-th to the `end`-th item of a seed, of one class."""
         if num_steps < 2:
             raise UsageError(f"{num_steps} steps; a way has at least 2")
-        if start < 0 or end < 0:
-            raise UsageError(f"from {start} to {end}: items are counted from 0")
-        latents = self.model_.sampler.latents(max(start, end) + 1, seed)
-        way = slerp(latents[start], latents[end], num_steps)
-        if self.model_.label_share and label is None:
-            label = self.model_.setting.spec.classes[int(self.model_.sampler.labels(start + 1, seed)[start])]
-        return predicting.of_latents(self.model_, way, self._class_numbers(label))
+        space = space_of(self.model_)
+        way, condition = walk(space, [start, end], num_steps, seed=seed, label=self._class_numbers(label))
+        return decode(self.model_.setting.spec, items_at(space, way, condition))
+
+    def project(self, images: object, labels: object = None, *, steps: int = 300, seed: int = 0) -> Projection:
+        """Where in the latent space pictures of the training data's kind come from, as nearly as can be found.
+
+        Of a class each where `labels` say so. :mod:`ganlib.latents.project` has how, and what the result holds.
+        """
+        return projection(self.model_, self._as_trained(images, labels), Search(num_steps=steps, seed=seed))
 
     def score(self, items: object, labels: object = None) -> np.ndarray:
         """The discriminator's logit of each item, [n]: higher is more real. Only differences mean anything.

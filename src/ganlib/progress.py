@@ -18,15 +18,15 @@ Style = Literal["auto", "bar", "lines", "json", "none"]
 LINE_SECONDS = 15.0
 
 
-def shown(events: Iterable[Progress], style: Style, title: str) -> Iterator[Progress]:
-    """Pass the events on, showing them on the way."""
+def shown(events: Iterable[Progress], style: Style, title: str, unit: str = "items") -> Iterator[Progress]:
+    """Pass the events on, showing them on the way; `unit` is what is counted."""
     if style == "auto":
         style = "bar" if sys.stderr.isatty() else "lines"
     match style:
         case "bar":
-            yield from _as_bar(events, title)
+            yield from _as_bar(events, title, unit)
         case "lines":
-            yield from _as_lines(events, title)
+            yield from _as_lines(events, title, unit)
         case "json":
             yield from _as_json(events)
         case "none":
@@ -52,12 +52,12 @@ def describe(event: Progress, terms: dict[str, float], score: float | None) -> s
     return "  ".join(parts)
 
 
-def _as_bar(events: Iterable[Progress], title: str) -> Iterator[Progress]:
+def _as_bar(events: Iterable[Progress], title: str, unit: str) -> Iterator[Progress]:
     columns = (
         TextColumn(title),
         BarColumn(bar_width=24),
         TaskProgressColumn(),
-        TextColumn("{task.completed:,} of {task.total:,} items"),
+        TextColumn(f"{{task.completed:,}} of {{task.total:,}} {unit}"),
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[losses]}"),
     )
@@ -78,7 +78,7 @@ def _as_bar(events: Iterable[Progress], title: str) -> Iterator[Progress]:
             yield event
 
 
-def _as_lines(events: Iterable[Progress], title: str) -> Iterator[Progress]:
+def _as_lines(events: Iterable[Progress], title: str, unit: str) -> Iterator[Progress]:
     terms: dict[str, float] = {}
     score: float | None = None
     printed = started = time.monotonic()
@@ -90,12 +90,12 @@ def _as_lines(events: Iterable[Progress], title: str) -> Iterator[Progress]:
         if not estimated and event.items_per_second and time.monotonic() - started > 3:
             estimated = True
             minutes = (event.total_items - event.items_seen) / event.items_per_second / 60
-            say(f"about {minutes:.1f} minutes to go at {event.items_per_second:,.0f} items a second", "lines")
+            say(f"about {minutes:.1f} minutes to go at {event.items_per_second:,.0f} {unit} a second", "lines")
         last = event.items_seen >= event.total_items
         if last or time.monotonic() - printed > LINE_SECONDS:
             printed = time.monotonic()
             share = min(100.0, 100 * event.items_seen / event.total_items)  # the last batch may pass the budget
-            line = f"{title}  {share:3.0f} %  {event.items_seen:,} items  {describe(event, terms, score)}"
+            line = f"{title}  {share:3.0f} %  {event.items_seen:,} {unit}  {describe(event, terms, score)}"
             say(line, "lines")
         yield event
 

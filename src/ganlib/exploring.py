@@ -1,0 +1,280 @@
+"""What the commands do that look into the latent space of a trained model, once the arguments are read."""
+
+import io
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganlib.core import Spec
+from ganlib.data import encode, pictures
+from ganlib.data.folders import files_below, is_picture, printable
+from ganlib.data.images import read_header, read_pixels, reason
+from ganlib.data.show import grid, save_animation, save_png
+from ganlib.errors import DataError, GanlibError, MissingError, UsageError, WriteError
+from ganlib.files import explained, write_bytes, write_json
+from ganlib.fitting import Progress
+from ganlib.gan import GAN
+from ganlib.latents import directions as finding
+from ganlib.latents.mix import mixed
+from ganlib.latents.project import Projected, Search, maps_for, project
+from ganlib.latents.space import Kind, Space, Styles, items_at, picture_space, random_points
+from ganlib.latents.walk import closed_walk
+from ganlib.progress import Style, shown
+
+ANIMATIONS = (".gif", ".webp", ".apng")
+FRAME_PIXELS = 256
+LEAST_SECONDS = 0.02
+"""Of a frame: viewers show quicker ones slowly."""
+
+RATE_STEPS = 20
+"""After which the speed is known well enough to be told."""
+
+COLUMNS = 7
+MOST_DEVIATIONS = 3.0
+CELL_PIXELS = 64
+
+
+def interpolate_into(
+    run: str,
+    out: str,
+    *,
+    steps: int,
+    keys: int,
+    seed: int,
+    label: str | None,
+    truncation: float | None,
+    seconds: float,
+    device: str,
+) -> dict[str, Any]:
+    """Write a closed walk as an animation or, as .png, a row of pictures for each leg; returns what to tell of it."""
+    path = Path(out)
+    if path.suffix.lower() not in (*ANIMATIONS, ".png"):
+        raise UsageError(
+            f"cannot write a walk to {out!r}; accepted are {', '.join(ANIMATIONS)} and .png (its pictures)"
+        )
+    if seconds < LEAST_SECONDS * keys * steps and path.suffix != ".png":
+        raise UsageError(
+            f"{keys * steps} frames in {seconds:g} seconds: each takes {LEAST_SECONDS} at least; give more seconds, or "
+            "fewer steps or keys"
+        )
+    gan, space = _opened(run, device)
+    gan.check_draw(1, seed, truncation)
+    walks = []
+    for number in _classes(gan, label) or [None]:
+        one = None if number is None else torch.tensor([number])
+        points, condition = closed_walk(space, keys, steps, seed=seed, label=one, truncation=truncation)
+        walks.append(_shown(gan, items_at(space, points, condition)))
+    if path.suffix.lower() == ".png":
+        save_png(path, grid(np.concatenate(walks), columns=steps))
+    else:
+        beside = np.stack(walks, 1)
+        scale = max(1, round(FRAME_PIXELS / max(beside.shape[2], beside.shape[3] * len(walks))))
+        frames = (grid(frame, columns=len(walks), scale=scale) for frame in beside)
+        save_animation(path, frames, milliseconds=round(100 * seconds / len(beside)) * 10)
+    return {"out": out, "pictures": keys * steps, "space": space.kind}
+
+
+def project_into(
+    run: str,
+    source: str,
+    out: str,
+    *,
+    label: str | None,
+    kind: Kind,
+    search: Search,
+    device: str,
+    progress: Style,
+) -> dict[str, Any]:
+    """Write the projection of a picture or of each in a folder; returns the content of ``project.json``."""
+    gan, space = _opened(run, device, kind)
+    one = None if label is None else _one_class(gan, label, 0)
+    names, reals = _read(gan, Path(source))
+    folder = _folder(out)
+    labels = None if one is None else one.expand(len(names))
+    found: list[Projected] = []
+
+    def events() -> Iterator[Progress]:
+        started, steps, total = time.monotonic(), 0, len(names) * search.num_steps
+        for each in project(space, reals, labels, search):
+            if each is not None:
+                _save_projected(gan, space, folder / names[len(found)], reals[len(found)], each)
+                found.append(each)
+                continue
+            if steps == 0:
+                started = time.monotonic()  # without the random latents, which come first
+            steps, seconds = steps + 1, time.monotonic() - started
+            yield Progress(steps, total, seconds, steps / seconds if steps > RATE_STEPS and seconds > 0 else None)
+
+    for _ in shown(events(), progress, "project", "steps"):
+        pass
+    facts = {
+        "model": run,
+        "recipe": gan.model_.recipe.name,
+        "space": space.kind,
+        "features": maps_for(reals.shape[1]).name,
+        **asdict(search),
+        "pictures": [_told(gan, name, each) for name, each in zip(names, found, strict=True)],
+    }
+    write_json(folder / "project.json", facts)
+    return facts
+
+
+def directions_into(
+    run: str, out: str, *, number: int, method: finding.Method, seed: int, label: str | None, device: str
+) -> dict[str, Any]:
+    """Write ``directions.png``, a row of pictures for each direction, and ``directions.npz``; returns what to tell."""
+    gan, space = _opened(run, device)
+    gan.check_draw(1, seed, None)
+    folder, one = _folder(out), _one_class(gan, label, seed)
+    found = finding.directions(space, number, method, seed=seed, label=one)
+    point = random_points(space, 1, seed, one)[0][0].cpu()
+    points = finding.moved(found, point, torch.linspace(-MOST_DEVIATIONS, MOST_DEVIATIONS, COLUMNS)).flatten(0, 1)
+    made = _shown(gan, items_at(space, points, None if one is None else one.expand(len(points))))
+    save_png(folder / "directions.png", grid(made, columns=COLUMNS, scale=_scale(gan)))
+    arrays = {"vectors": found.vectors, "deviations": found.deviations, "strengths": found.strengths, "point": point}
+    _save_arrays(folder / "directions.npz", {name: tensor.numpy() for name, tensor in arrays.items()})
+    return {
+        "out": out,
+        "method": method,
+        "space": space.kind,
+        "directions": len(found.vectors),
+        "class": None if one is None else gan.model_.setting.spec.classes[int(one)],
+        "strengths": [round(float(each), 4) for each in found.strengths],
+    }
+
+
+def mix_into(
+    run: str,
+    out: str,
+    *,
+    rows: int,
+    columns: int,
+    first_fine: int | None,
+    seed: int,
+    label: str | None,
+    truncation: float | None,
+    device: str,
+) -> dict[str, Any]:
+    """Write a sheet: pictures down the side lend their coarse styles, those along the top their fine ones."""
+    if Path(out).suffix.lower() != ".png" or rows < 1 or columns < 1:
+        raise UsageError(f"--out {out!r} --rows {rows} --columns {columns}: accepted are a .png, 1 row and 1 column up")
+    gan, space = _opened(run, device, "styles")
+    assert isinstance(space, Styles)
+    gan.check_draw(rows + columns, seed, truncation)
+    one = _one_class(gan, label, seed)
+    points, condition = random_points(space, rows + columns, seed, one, truncation)
+    parents = items_at(space, points, condition)
+    stages = space.network.num_stages
+    first = max(1, stages // 2) if first_fine is None else first_fine
+    pairs = None if one is None else one.expand(rows * columns)
+    made = mixed(space, points[:rows], points[rows:], first, pairs)
+    sheet = torch.cat([torch.ones_like(parents[:1]), parents[rows:]])
+    for parent, row in zip(parents[:rows], made, strict=True):
+        sheet = torch.cat([sheet, parent[None], row])
+    save_png(Path(out), grid(_shown(gan, sheet), columns=columns + 1, scale=_scale(gan)))
+    return {"out": out, "stages": stages, "first_fine": first, "pictures": rows * columns}
+
+
+def _opened(run: str, device: str, kind: Kind = "auto") -> tuple[GAN, Space]:
+    gan = GAN.load(run, device=device)
+    return gan, picture_space(gan.model_, kind)
+
+
+def _classes(gan: GAN, label: str | None) -> list[int]:
+    numbers = None if label is None else gan._class_numbers([part.strip() for part in label.split(",")])
+    return [] if numbers is None else numbers.tolist()
+
+
+def _one_class(gan: GAN, label: str | None, seed: int) -> Tensor | None:
+    """The class that is asked for, or that of the first item of the seed; None where there are no classes."""
+    chosen = _classes(gan, label)
+    if len(chosen) > 1:
+        raise UsageError(f"--label {label}: give one class, or leave it out")
+    if chosen:
+        return torch.tensor(chosen)
+    return gan.model_.sampler.labels(1, seed) if gan.model_.label_share else None
+
+
+def _shown(gan: GAN, items: Tensor) -> np.ndarray:
+    return pictures(gan.model_.setting.spec, items)
+
+
+def _scale(gan: GAN) -> int:
+    return max(1, round(CELL_PIXELS / max(gan.model_.setting.spec.shape[1:])))
+
+
+def _folder(out: str) -> Path:
+    """A folder that can be written to, made if need be: before the work, not after it."""
+    if not out:
+        raise UsageError("--out is empty; name a folder")
+    folder = Path(out)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise WriteError(f"cannot write into {folder}; choose another --out")
+    return folder
+
+
+def _read(gan: GAN, source: Path) -> tuple[list[str], Tensor]:
+    """Names without ending, and the pictures, cut and resized to the size that the model makes."""
+    channels, *size = gan.model_.setting.spec.shape
+    if not source.exists():
+        raise MissingError(f"{source} does not exist; give a picture or a folder of pictures")
+    below = list(files_below(source, [])) if source.is_dir() else [source.name]
+    names = [name for name in below if is_picture(name)]
+    if not names:
+        raise DataError(f"{source} holds no picture; give a picture (.png, .jpg, ...) or a folder of pictures")
+    if channels not in (1, 3, 4):
+        raise UsageError(f"this model makes items of {channels} channels, which no picture file has; use GAN.project")
+    arrays = []
+    for path in (source / name if source.is_dir() else source for name in names):
+        where = printable(str(path))
+        try:
+            grey = read_header(path).grey
+            arrays.append(read_pixels(path, channels, False, (size[0], size[1])))
+        except (OSError, ValueError, SyntaxError, GanlibError) as error:
+            raise DataError(f"{where} cannot be read: {reason(error)}; mend it or leave it out") from error
+        if channels == 1 and not grey:
+            raise DataError(f"{where} has colours; this model was trained on grey pictures: convert it")
+    stems = [str(Path(name).with_suffix("")) for name in names]
+    counts = Counter(stems)
+    unique = [stem if counts[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
+    return unique, encode(Spec("image", (channels, *size)), np.stack(arrays))
+
+
+def _save_projected(gan: GAN, space: Space, base: Path, real: Tensor, found: Projected) -> None:
+    """``NAME.png``, the picture and beside it its projection; ``NAME.npz``, the point and its class."""
+    both = _shown(gan, torch.stack([real, found.item]))
+    save_png(base.with_name(base.name + ".png"), grid(both, columns=2, scale=_scale(gan)))
+    point = found.point
+    if isinstance(space, Styles) and space.per_stage:
+        point = point.unflatten(0, (space.network.num_stages, -1))
+    label = {} if found.label is None else {"label": np.int64(found.label)}
+    _save_arrays(base.with_name(base.name + ".npz"), {space.kind: point.numpy(), **label})
+
+
+def _told(gan: GAN, name: str, found: Projected) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": name}
+    if found.label is not None:
+        told["label"] = gan.model_.setting.spec.classes[found.label]
+    for key, distance in (("projection", found.found), ("best_random", found.best_random), ("mean", found.mean)):
+        told[key] = {
+            "psnr": round(distance.psnr, 3) if math.isfinite(distance.psnr) else None,
+            "features": round(distance.features, 5),
+        }
+    return told
+
+
+def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray | np.generic]) -> None:
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, content.getvalue())
