@@ -47,9 +47,8 @@ def choices(name: str) -> list[dict[str, str]]:
     return found
 
 
-def spec_for(asked: Recipe, kind: str) -> Spec:
+def spec_for(asked: Recipe, spec: Spec) -> Spec:
     """Items as the recipe learns from them: with another picture beside each, or of two sets."""
-    spec = SPECS[kind]
     if asked.material == "pairs" and spec.kind == "image":
         return replace(spec, condition=Spec("image", (2, *spec.shape[1:])))
     return replace(spec, classes=("a", "b")) if asked.material == "domains" else spec
@@ -84,7 +83,7 @@ def test_a_recipe_trains_or_says_that_it_is_not_for_these_data(
     name: str, kind: str, options: dict[str, str], conditional: bool
 ):
     asked, runtime = tiny(name, **options), Runtime()
-    spec = spec_for(asked, kind)
+    spec = spec_for(asked, SPECS[kind])
     setting = Setting(spec, num_items=50, device="cpu", budget_seconds=60.0, conditional=conditional)
     if asked.labels == ("unused" if conditional else "needed"):
         with pytest.raises(UsageError, match=f"recipe {name} .* labels"):
@@ -128,7 +127,7 @@ def test_the_default_is_for_vectors_too():
 def usual(name: str, *, num_items: int = 50, device: str = "cpu", seconds: float | None = None) -> Setting:
     """Pictures, with classes where the recipe needs them."""
     asked = tiny(name)
-    return Setting(spec_for(asked, "3x32x32"), num_items, device, seconds, conditional=asked.labels == "needed")
+    return Setting(spec_for(asked, SPECS["3x32x32"]), num_items, device, seconds, conditional=asked.labels == "needed")
 
 
 @every_recipe

@@ -26,7 +26,7 @@ def reader(
             recipe = model.from_json(Run.read(folder).read_facts("recipe.json"), str(folder))[0]
         material = "items" if recipe is None else recipe.material
         if material == "pairs" and labels is not None:
-            raise UsageError("pairs have no use for labels; leave them out")
+            raise UsageError("pairs have no use for labels: leave them out")
         if material == "pairs":
             return load_pairs(data, size=size)
         return load_domains(data, labels, size=size) if material == "domains" else load(data, labels, size=size)

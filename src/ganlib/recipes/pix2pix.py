@@ -83,7 +83,7 @@ def pix2pix(
         _objective(setting, adversary, gamma, content, perceptual, feature_matching),
         generator=adam,
         discriminator=adam,
-        batch_items=min(batch_items, max(2, setting.num_items)),
+        batch_items=batch_items,
         ema_halflife_items=constant(0 if paper else 2_000),
         items=1_000_000,
         joint_verdicts=not paper,
