@@ -77,7 +77,8 @@ def neighbours_picture(path: Path, samples: torch.Tensor, train: Data, extractor
 
 def trained(augment: str, args: argparse.Namespace, train: Data, folder: Path) -> tuple[GAN, dict[str, Any]]:
     """Train on all of the training pictures."""
-    model = GAN(r3(augment=augment), seed=args.seed, device="cpu")  # type: ignore[arg-type]
+    recipe = r3(augment=augment, gamma=args.gamma if augment != "none" else None)  # type: ignore[arg-type]
+    model = GAN(recipe, seed=args.seed, device="cpu")
     budget = {"items": args.items} if args.items else {"minutes": args.minutes}
     begun = time.process_time()
     model.fit(train, validation=0.0, conditional=False, run=folder / augment, progress="lines", **budget)
@@ -89,6 +90,7 @@ def arguments() -> argparse.Namespace:
     choices = ["none", "diffaugment", "ada", "apa"]
     parser.add_argument("--augment", nargs="+", choices=choices, default=["none", "ada"])
     parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--gamma", type=float, help="of the augmented trainings; default the recipe's")
     parser.add_argument("--items", type=int, help="train on so many items instead of for a time")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--split", choices=["people", "pictures"], default="people")

@@ -1,6 +1,7 @@
 """Evaluating a model, or files that any program wrote: from paths and models to the data that are compared."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,20 @@ from torch import Tensor
 from ganlib import model
 from ganlib.core import Spec
 from ganlib.data import Data, decode, load, pictures
-from ganlib.errors import GanlibError
+from ganlib.errors import DataError, GanlibError
 from ganlib.evaluation import Evaluation, Limits, evaluate
 from ganlib.evaluation.material import MAX_FAKES, Part
-from ganlib.metrics.features import FeatureExtractor
+from ganlib.metrics.features import FeatureExtractor, RandomConvolutions, quantise
+from ganlib.metrics.paired import Maps, map_distance, signal_to_noise, structural_similarity
+from ganlib.metrics.report import Score
 from ganlib.model import Model
 from ganlib.penalties import item_logits
-from ganlib.reading import SPLIT_SEED
+from ganlib.reading import SPLIT_SEED, read_as
+from ganlib.sampling import chunk_items
 from ganlib.training.run import Run
+
+NEAR = ("psnr", "structural_similarity", "map_distance")
+"""What is told of a picture and the wanted one, :mod:`ganlib.metrics.paired`; the last on fixed random convolutions."""
 
 MAX_BYTES = 2**30
 """Samples are held in memory, up to this."""
@@ -34,9 +41,19 @@ def assess_model(
     truncation: float | None = None,
     limits: Limits | None = None,
 ) -> Evaluation:
-    """Draw samples of a model and evaluate them; the discriminator attacks too, where the model has one."""
-    fake = drawn(judged, num_items, seed, truncation)
-    return evaluate(
+    """Draw samples of a model and evaluate them; the discriminator attacks too, where the model has one.
+
+    Of a model that draws nothing, what it makes of the held-out items; where each is meant to be its item, how near it
+    comes is among the figures.
+    """
+    near: dict[str, Score] = {}
+    if judged.plan.task.draws:
+        fake = drawn(judged, num_items, seed, truncation)
+    else:
+        fake, near = translated(judged, held_out, num_items)
+        if judged.plan.task.domains == 1:
+            held_out, train = _of_class(held_out, 1), None if train is None else _of_class(train, 1)
+    found = evaluate(
         fake,
         held_out,
         train=train,
@@ -46,6 +63,7 @@ def assess_model(
         seed=seed,
         limits=limits,
     )
+    return replace(found, good=replace(found.good, scores={**found.good.scores, **near}))
 
 
 def assess_files(
@@ -75,8 +93,67 @@ def drawn(judged: Model, num_items: int, seed: int, truncation: float | None) ->
         if known is not None:
             labels.append(known.numpy())
     told = "samples of the model"
-    own = Spec("image", spec.shape, spec.classes) if spec.kind == "image" else spec
+    own = picture_like(spec) if spec.kind == "image" else spec
     return Data(np.concatenate(items), np.concatenate(labels) if labels else None, own, told)
+
+
+def translated(judged: Model, held_out: Data, num_items: int) -> tuple[Data, dict[str, Score]]:
+    """What a model makes of held-out items, in 8 bits, and how near it comes to what was wanted of each.
+
+    The figures are means with the intervals of a mean; beside them stands what the given picture itself would have, in
+    the place of real data, where it has the same channels. Raises :class:`DataError` where pairs are wanted.
+    """
+    task, spec = judged.plan.task, judged.setting.spec
+    if judged.recipe.material == "pairs" and held_out.conditions is None:
+        raise DataError(f"{held_out.source} holds single items; recipe {judged.recipe.name} is measured on pairs")
+    item_bytes = int(np.prod(spec.shape))
+    chosen = held_out.evenly(min(num_items, MAX_BYTES // item_bytes), balanced=judged.plan.balanced)
+    items, labels, near, copied = [], [], [], []
+    maps = RandomConvolutions(channels_in=spec.shape[0]).maps
+    for first in range(0, len(chosen), chunk_items(spec.shape)):
+        pair = judged.sampler.paired(held_out.batch(chosen[first : first + chunk_items(spec.shape)]))
+        made, wanted = quantise(pair.fake).float().cpu(), pair.real.float().cpu()
+        items.append(pictures(spec, made).transpose(0, 3, 1, 2))
+        if task.domains:
+            labels.append(np.ones(len(made), np.int64) if pair.condition is None else pair.condition.cpu().numpy())
+            continue
+        near.append(_distances(maps, made, wanted))
+        if pair.condition is not None and pair.condition.shape == wanted.shape:
+            copied.append(_distances(maps, pair.condition.float().cpu(), wanted))
+    told = f"what the model makes of {held_out.source}"
+    data = Data(np.concatenate(items), np.concatenate(labels) if labels else None, picture_like(spec), told)
+    if not near:
+        return data, {}
+    found, base = torch.cat(near, 1), torch.cat(copied, 1) if copied else None
+    margin = 1.96 * found.std(1) / len(found[0]) ** 0.5
+    note = "beside it: the given picture as it is" if base is not None else ""
+    return data, {
+        name: Score(
+            float(found[k].mean()),
+            float(found[k].mean() - margin[k]),
+            float(found[k].mean() + margin[k]),
+            None if base is None else float(base[k].mean()),
+            note,
+        )
+        for k, name in enumerate(NEAR)
+        if not bool(found[k].isnan().any())
+    }
+
+
+def _distances(maps: Maps, made: Tensor, wanted: Tensor) -> Tensor:
+    """In the order of NEAR, [3, items]; no structural similarity of pictures smaller than its window."""
+    small = min(made.shape[2:]) < 11
+    alike = torch.full((len(made),), torch.nan).double() if small else structural_similarity(made, wanted)
+    return torch.stack([signal_to_noise(made, wanted), alike, map_distance(maps, made, wanted)])
+
+
+def _of_class(data: Data, label: int) -> Data:
+    return data if data.labels is None else data.subset(np.flatnonzero(data.labels == label))
+
+
+def picture_like(spec: Spec) -> Spec:
+    """Items of this shape as pictures in 8 bits."""
+    return Spec("image", spec.shape, spec.classes)
 
 
 def training_data(folder: Path) -> tuple[Data | None, str]:
@@ -84,9 +161,9 @@ def training_data(folder: Path) -> tuple[Data | None, str]:
     run = Run.read(folder)
     try:
         facts, about = run.read_facts("recipe.json"), run.read_facts("data.json")
-        _, setting, _ = model.from_json(facts, str(folder))
+        recipe, setting, _ = model.from_json(facts, str(folder))
         source = re.sub(r"\[[^\]]*\]$", "", about["source"])  # of an .npz the source names the array too
-        data = load(source, size=setting.size)
+        data = read_as(recipe.material, source, None, setting.size)
         if data.fingerprint()["sha256"] != about["sha256"]:
             return (
                 None,

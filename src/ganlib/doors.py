@@ -26,6 +26,7 @@ from ganlib.metrics.features import FeatureExtractor
 from ganlib.metrics.named import named
 from ganlib.predicting import Direction, predict_files, target
 from ganlib.progress import say
+from ganlib.reading import read_as
 from ganlib.remedies import parse
 from ganlib.training.run import Run
 from ganlib.training.runtime import choose_device
@@ -182,7 +183,7 @@ def evaluate(
         save_page(found, page, title=f"Evaluation of {samples}")
         return found, page
     gan = GAN.load(samples, device=device)
-    held_out = load(reals, size=sides or gan.model_.setting.size)
+    held_out = read_as(gan.model_.recipe.material, reals, None, sides or gan.model_.setting.size)
     known: object = train
     if train is None and is_run:
         known, why = training_data(path)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ganlib import diagnosis, model, predicting, recipes
 from ganlib.assess import assess_model
-from ganlib.data import Data, decode, load, load_pairs
+from ganlib.data import Data, decode, load
 from ganlib.diagnosis import Diagnosis
 from ganlib.errors import DataError, NotFittedError, UsageError
 from ganlib.evaluation import Evaluation, Limits
@@ -27,7 +27,7 @@ from ganlib.opening import Prepared, Request, prepare
 from ganlib.pace import pace_of
 from ganlib.penalties import item_logits
 from ganlib.progress import Style, say, shown
-from ganlib.reading import reader
+from ganlib.reading import read_as, reader
 from ganlib.recipe import Recipe
 from ganlib.sampling import Sampler, chunk_items
 from ganlib.session import CHECKPOINT_SECONDS, Session
@@ -379,8 +379,8 @@ class GAN:
         Labels of classes that the model does not know are an error too, or are dropped where not `strict`.
         """
         spec = self.model_.setting.spec
-        if self.model_.recipe.material == "pairs":
-            return load_pairs(items, size=self._size_for(items)).of_kind(spec)
+        if self.model_.recipe.material != "items":
+            return read_as(self.model_.recipe.material, items, labels, self._size_for(items)).of_kind(spec)
         lone = isinstance(items, np.ndarray | Tensor) and len(items) == 1  # load wants two, to learn from
         given = load(np.concatenate([np.asarray(items)] * 2) if lone else items, size=self._size_for(items))
         given = given.subset(np.arange(1)) if lone else given

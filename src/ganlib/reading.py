@@ -8,7 +8,7 @@ import numpy as np
 from ganlib import model
 from ganlib.data import Data, load, load_domains, load_pairs
 from ganlib.errors import UsageError
-from ganlib.recipe import Recipe
+from ganlib.recipe import Material, Recipe
 from ganlib.training.run import Run
 
 MAX_VALIDATION = 5000
@@ -24,14 +24,22 @@ def reader(
         recipe = asked
         if recipe is None and folder is not None and (folder / "recipe.json").is_file():
             recipe = model.from_json(Run.read(folder).read_facts("recipe.json"), str(folder))[0]
-        material = "items" if recipe is None else recipe.material
-        if material == "pairs" and labels is not None:
-            raise UsageError("pairs have no use for labels: leave them out")
-        if material == "pairs":
-            return load_pairs(data, size=size)
-        return load_domains(data, labels, size=size) if material == "domains" else load(data, labels, size=size)
+        return read_as("items" if recipe is None else recipe.material, data, labels, size)
 
     return read
+
+
+def read_as(material: Material, data: object, labels: object, size: tuple[int, int] | int | None) -> Data:
+    """The data as single items, as pairs or as two sets."""
+    match material:
+        case "pairs" if labels is not None:
+            raise UsageError("pairs have no use for labels: leave them out")
+        case "pairs":
+            return load_pairs(data, size=size)
+        case "domains":
+            return load_domains(data, labels, size=size)
+        case _:
+            return load(data, labels, size=size)
 
 
 def label_shares(data: Data) -> tuple[float, ...]:
