@@ -250,6 +250,16 @@ def test_on_colour_the_generator_learns_slower_unless_told_otherwise():
     assert rates("3x32x32", learning_rate=0.004) == (0.001, 0.004)
 
 
+@pytest.mark.parametrize(("kind", "brief", "longer"), [("1x8x8", 100_000, 200_000), ("3x32x32", 50_000, 100_000)])
+def test_a_brief_training_has_a_narrower_generator_than_a_longer_one(kind: str, brief: int, longer: int):
+    def parameters(items: int) -> tuple[int, ...]:
+        plan = recipes.find("r3")(network="compact").plan(Setting(SPECS[kind], 50, "cpu", budget_items=items))
+        return tuple(sum(p.numel() for p in network.parameters()) for network in plan.task.networks() if network)
+
+    short, long = parameters(brief), parameters(longer)
+    assert short[0] < long[0] and short[1] >= long[1]
+
+
 def test_few_pictures_are_augmented_unless_they_are_tiny_and_the_pace_follows_the_budget():
     def of(shape: tuple[int, ...], num_items: int, items: int | None = None, **options: Any) -> Augmentation | None:
         spec = Spec("image" if len(shape) == 3 else "vector", shape)

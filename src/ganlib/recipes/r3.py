@@ -95,13 +95,14 @@ class Defaults:
 
 
 PIXELS_PER_SECOND = 550_000  # that one processor trains compact networks on, roughly
-BRIEF_ITEMS = 150_000
+BRIEF_ITEMS, COLOUR_BRIEF_ITEMS = 150_000, 60_000
 MLP = Defaults(256, 64, 2e-3, 24.0, 8, 10_000, 2_000_000)
 VECTORS = Defaults(64, 512, 3e-3, 0.01, 4, 40_000, 5_000_000, latent=28, generator_rate_share=0.5)
 RESIDUAL = Defaults(256, 256, 2e-4, 0.1, 1, 500_000, 20_000_000)
 # The rates of a brief training would leave the discriminator of a longer one silent half-way.
 GREY_BRIEF = Defaults(24, 32, 4e-3, 2.0, 8, 10_000, 1_000_000, generator_rate_share=0.5, discriminator_width=32)
 GREY = Defaults(32, 32, 1e-3, 2.0, 8, 10_000, 1_000_000, generator_rate_share=0.5, full_rate_items=450_000)
+COLOUR_BRIEF = Defaults(16, 16, 2e-3, 1.0, 8, 10_000, 1_000_000, generator_rate_share=0.5, discriminator_width=32)
 # In colour, at one rate for both, the generator outruns the discriminator, which then falls silent.
 COLOUR = Defaults(32, 32, 2e-3, 0.1, 8, 10_000, 1_000_000, generator_rate_share=0.25)
 # A GPU has room for wider networks and larger batches; not searched yet.
@@ -114,10 +115,11 @@ def _defaults(setting: Setting, family: str) -> Defaults:
         return VECTORS
     if family != "compact":
         return RESIDUAL if family == "residual" else MLP
-    if setting.spec.shape[0] >= 3:
-        return COLOUR_ON_GPU if setting.device == "cuda" else COLOUR
+    colour = setting.spec.shape[0] >= 3
     if setting.device == "cuda":
-        return GREY_ON_GPU
+        return COLOUR_ON_GPU if colour else GREY_ON_GPU
+    if colour:
+        return COLOUR_BRIEF if _items_to_come(setting) <= COLOUR_BRIEF_ITEMS else COLOUR
     return GREY_BRIEF if _items_to_come(setting) <= BRIEF_ITEMS else GREY
 
 
