@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ganlib import recipes
+from ganlib import model, recipes
 from ganlib.assess import assess_files, training_data
 from ganlib.data import Data, load, pictures
 from ganlib.data.codec import decode
@@ -213,6 +213,7 @@ def show(run: str, grid_out: str | None, animation_out: str | None) -> dict[str,
     """Where a run is; its newest grid and the animation of its grids copied where asked for."""
     opened = Run.read(run)
     facts, records = opened.read_facts("recipe.json"), opened.records()
+    chosen, setting, _ = model.from_json(facts, run)
     grids = sorted(opened.samples.glob("*.png"))
     scores = [record for record in records if record.get("score") is not None]
     if (grid_out or animation_out) and not grids:
@@ -236,9 +237,9 @@ def show(run: str, grid_out: str | None, animation_out: str | None) -> dict[str,
         "best_score": min((record["score"] for record in scores), default=None),  # type: ignore[type-var]
         "grid": str(grids[-1]) if grids else None,
         "plot": str(opened.folder / "losses.png"),
-        "then": f"enlarge pictures: ganlib predict {run} PICTURES --out larger/"
-        if facts["recipe"]["name"] == "superres"
-        else f"draw more: ganlib sample {run} -n 100 --out samples/",
+        "then": f"draw more: ganlib sample {run} -n 100 --out samples/"
+        if chosen.plan(setting).task.draws
+        else f"make pictures of pictures: ganlib predict {run} PICTURES --out made/",
     }
 
 
