@@ -7,8 +7,8 @@ import numpy as np
 
 from ganlib import model
 from ganlib.data import Data, load, load_domains, load_pairs
-from ganlib.errors import UsageError
-from ganlib.recipe import Recipe
+from ganlib.errors import DataError, UsageError
+from ganlib.recipe import Material, Recipe
 from ganlib.training.run import Run
 
 MAX_VALIDATION = 5000
@@ -24,14 +24,17 @@ def reader(
         recipe = asked
         if recipe is None and folder is not None and (folder / "recipe.json").is_file():
             recipe = model.from_json(Run.read(folder).read_facts("recipe.json"), str(folder))[0]
-        material = "items" if recipe is None else recipe.material
-        if material == "pairs" and labels is not None:
-            raise UsageError("pairs have no use for labels; leave them out")
-        if material == "pairs":
-            return load_pairs(data, size=size)
-        return load_domains(data, labels, size=size) if material == "domains" else load(data, labels, size=size)
+        return _read(data, labels, size, "items" if recipe is None else recipe.material)
 
     return read
+
+
+def _read(data: object, labels: object, size: tuple[int, int] | int | None, material: Material) -> Data:
+    if material == "pairs" and labels is not None:
+        raise UsageError("pairs have no use for labels; leave them out")
+    if material == "pairs":
+        return load_pairs(data, size=size)
+    return load_domains(data, labels, size=size) if material == "domains" else load(data, labels, size=size)
 
 
 def label_shares(data: Data) -> tuple[float, ...]:
@@ -42,16 +45,19 @@ def label_shares(data: Data) -> tuple[float, ...]:
     return tuple((counts / counts.sum()).tolist())
 
 
-def split(data: Data, validation: object, size: tuple[int, int] | None) -> tuple[Data, Data | None]:
+def split(
+    data: Data, validation: object, size: tuple[int, int] | None, material: Material = "items"
+) -> tuple[Data, Data | None]:
     """Training and validation data: a tenth is held out unless told otherwise, nothing of less than 50 items.
 
-    The same items for every seed of a training, so that seeds can be compared.
+    The same items for every seed of a training, so that seeds can be compared. Of two sets nothing is held out where a
+    share of either would be less than two items, which have no spread. Raises :class:`DataError` for such validation.
     """
     if validation is not None and not isinstance(validation, int | float):
-        own_size = None if isinstance(validation, Data) else size
-        pairs = data.conditions is not None
-        held_out = load_pairs(validation, size=own_size) if pairs else load(validation, size=own_size)
-        return data, held_out.of_kind(data.spec)
+        held_out = _read(validation, None, None if isinstance(validation, Data) else size, material).of_kind(data.spec)
+        if material == "domains" and not _of_each(held_out):
+            raise DataError(f"{held_out.source} is to validate two sets of pictures; give at least 2 of each")
+        return data, held_out
     if validation is None:
         share = 0.1 if len(data) >= 50 else 0.0
     else:
@@ -61,4 +67,10 @@ def split(data: Data, validation: object, size: tuple[int, int] | None) -> tuple
     count = min(MAX_VALIDATION, round(share * len(data)))
     if count < 2:
         return data, None
-    return data.split(count, SPLIT_SEED)
+    train, held_out = data.split(count, SPLIT_SEED)
+    return (train, held_out) if material != "domains" or _of_each(held_out) else (data, None)
+
+
+def _of_each(data: Data, least: int = 2) -> bool:
+    """Whether there are so many items of each class."""
+    return data.labels is not None and bool((np.bincount(data.labels, minlength=len(data.spec.classes)) >= least).all())
