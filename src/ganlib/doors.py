@@ -138,8 +138,8 @@ def predict(run: str, source: str, out: str, label: str | None, direction: Direc
         raise UsageError("--out is empty; name a folder or a .npz file")
     gan = GAN.load(run, device=device)
     asked = None if label is None else gan._class_numbers([label])
-    aim = target(gan.model_, direction) if asked is None else int(asked)
-    return predict_files(gan.model_, Path(source), Path(out), aim)
+    aim = target(gan.model_, direction, asked)
+    return predict_files(gan.model_, Path(source), Path(out), aim if asked is None else int(asked))
 
 
 def evaluate(
@@ -182,6 +182,7 @@ def evaluate(
         save_page(found, page, title=f"Evaluation of {samples}")
         return found, page
     gan = GAN.load(samples, device=device)
+    gan.check_draw(number, seed, truncation)
     held_out = load(reals, size=sides or gan.model_.setting.size)
     known: object = train
     if train is None and is_run:
