@@ -128,3 +128,29 @@ def test_fingerprints_tell_the_given_pictures_apart() -> None:
     wanted = np.zeros((5, 8, 8), np.uint8)
     same, other = (load_pairs((np.full_like(wanted, n), wanted)).fingerprint()["sha256"] for n in (1, 2))
     assert same != other != load(wanted).fingerprint()["sha256"]
+
+
+def test_a_size_cuts_no_half_away_from_the_other(tmp_path: Path) -> None:
+    write(tmp_path / "wide", ["a.png", "b.png"], lambda n: np.full((64, 188), n, np.uint8))
+    with pytest.raises(DataError, match=r"188 x 64 .* halves are not of the shape"):
+        load_pairs(tmp_path / "wide", size=64)
+    write(tmp_path / "odd", ["a.png", "b.png"], lambda n: np.full((64, 127), n, np.uint8))
+    assert load_pairs(tmp_path / "odd", size=64).spec.shape == (1, 64, 64), "half a pixel on either side"
+
+
+def test_upright_halves_where_a_size_says_so(tmp_path: Path) -> None:
+    write(
+        tmp_path, ["a.png", "b.png"], lambda n: np.concatenate([picture(n, 1, (8, 4)), picture(n + 100, 1, (8, 4))], 1)
+    )
+    with pytest.raises(DataError, match="not two side by side"):
+        load_pairs(tmp_path)
+    data = load_pairs(tmp_path, size=(8, 4))
+    assert data.spec.shape == (1, 8, 4) and data.take(np.arange(2))[:, 0, 0, 0].tolist() == [100, 101]
+
+
+def test_unreadable_pictures_of_two_paths_move_no_partner(tmp_path: Path) -> None:
+    folders(tmp_path)
+    (tmp_path / "A" / "p3.png").write_bytes(b"no picture")
+    (tmp_path / "B" / "p7.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"p3\.png cannot be read"):
+        load_pairs((tmp_path / "A", tmp_path / "B"))

@@ -142,6 +142,12 @@ def test_no_unrolled_step_and_all_fakes_are_the_plain_turn():
     )
 
 
+def test_looking_ahead_takes_fakes_that_were_made_in_bfloat16():
+    plan, runtime = mlp(NonSaturating(), ADAM, 2), Runtime(precision="bfloat16")
+    terms = step(create(plan, runtime, 0, 100), plan, batch(), runtime, 0)
+    assert all(bool(term.isfinite()) for term in terms.values())
+
+
 @pytest.mark.parametrize("kind", ["adam", "adamw", "rmsprop", "sgd"])
 def test_looking_ahead_moves_as_far_as_the_optimiser_would(kind: str):
     """The first virtual update from a fresh optimiser without momentum is the optimiser's own next one."""

@@ -139,8 +139,8 @@ def predict(run: str, source: str, out: str, label: str | None, direction: Direc
         raise UsageError("--out is empty; name a folder or a .npz file")
     gan = GAN.load(run, device=device)
     asked = None if label is None else gan._class_numbers([label])
-    aim = target(gan.model_, direction) if asked is None else int(asked)
-    return predict_files(gan.model_, Path(source), Path(out), aim)
+    aim = target(gan.model_, direction, asked)
+    return predict_files(gan.model_, Path(source), Path(out), aim if asked is None else int(asked))
 
 
 def evaluate(

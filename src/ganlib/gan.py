@@ -148,7 +148,9 @@ class GAN:
             yield decode(spec, part), None if known is None else known.numpy()
 
     def check_draw(self, num_items: int, seed: int, truncation: float | None) -> None:
-        """Raises :class:`ganlib.errors.UsageError` for numbers that no sample can be drawn with."""
+        """Raises :class:`ganlib.errors.UsageError` for a model that draws nothing, and for impossible numbers."""
+        if not self.model_.plan.task.draws:
+            self.model_.sampler.latents(1, 0)  # says so, and what to do
         if num_items < 1:
             raise UsageError(f"cannot draw {num_items} items; ask for 1 or more")
         if seed < 0:
@@ -177,7 +179,8 @@ class GAN:
         if predicting.takes_latents(self.model_, given):
             return predicting.of_latents(self.model_, given, self._class_numbers(labels))
         if self.model_.plan.task.any_size:
-            return predicting.of_pictures(self.model_, given, predicting.target(self.model_, direction))
+            aim = predicting.target(self.model_, direction, self._class_numbers(labels))
+            return predicting.of_pictures(self.model_, given, aim)
         return predicting.of_items(self.model_, self._as_trained(given, labels))
 
     def interpolate(
@@ -245,7 +248,8 @@ class GAN:
 
         :func:`ganlib.evaluation.page.save_page` writes the result as a page.
         """
-        self.check_draw(num_items, seed, truncation)
+        if self.model_.plan.task.draws:
+            self.check_draw(num_items, seed, truncation)
         known = self._as_trained(train, None, strict=False) if train is not None else getattr(self, "data_", None)
         return assess_model(
             self.model_,

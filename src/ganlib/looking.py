@@ -162,8 +162,7 @@ def measured_signs(session: Session, real: Tensor, fake: Tensor, score: float | 
     if len(real) <= NEIGHBOURS or not bool(torch.isfinite(fake).all()):
         return {}
     variance = float(real.var(0).sum())
-    stride = math.ceil(len(real) / HEALTH_ITEMS)  # items may be sorted by class
-    real, fake = real[::stride], fake[::stride]
+    real, fake = (_spread(found, max(1, session.plan.task.domains)) for found in (real, fake))
     found = {"duplicates": duplicate_share(real, fake), "spread": spread_ratio(real, fake)}
     near = neighbourhood(real, fake, k=NEIGHBOURS)
     found |= {"recall": near.recall, "coverage": near.coverage}
@@ -174,11 +173,19 @@ def measured_signs(session: Session, real: Tensor, fake: Tensor, score: float | 
     return {PREFIX + name: value for name, value in found.items()}
 
 
+def _spread(found: Tensor, together: int) -> Tensor:
+    """Up to :data:`HEALTH_ITEMS` rows from all over, since items may be sorted by class; rows in turn stay together."""
+    stride = math.ceil(len(found) / HEALTH_ITEMS)
+    return found.unflatten(0, (-1, together))[::stride].flatten(0, 1)
+
+
 @torch.no_grad()
 def _logits(session: Session, data: Data) -> Tensor:
     """What the discriminator says of items spread over the data, 64 at a time."""
     judge = session.state.discriminator
     assert judge is not None
+    if session.plan.task.domains == 1 and data.labels is not None:  # it judges the second of two sets alone
+        data = data.subset(np.flatnonzero(data.labels == 1))
     chosen = np.linspace(0, len(data) - 1, min(len(data), GAP_ITEMS)).astype(np.int64)
     was_training = judge.training
     judge.eval()

@@ -91,7 +91,8 @@ def prepare(request: Request) -> Prepared:
         conditional = opened.setting.conditional
     shares = label_shares(data) if conditional else ()
     seed = opened.facts["seed"] if opened is not None else request.seed or 0
-    train, held_out = split(data, request.validation, request.size)
+    material = (recipe if opened is None else opened.recipe).material
+    train, held_out = split(data, request.validation, request.size, material)
     if held_out is not None:
         _check_same(held_out, runtime.team)
     if opened is not None and request.conditional is not None and request.conditional != opened.setting.conditional:

@@ -41,8 +41,8 @@ def of_latents(model: Model, given: object, condition: Condition) -> np.ndarray:
         if not model.plan.task.transforms:
             raise DataError(
                 f"recipe {model.recipe.name} makes items of latents, not of items: accepted are latents [items, "
-                f"latent], as latents() gives, not {what}; autoencoder, vae, vae_gan, superres, pix2pix and cyclegan "
-                "take pictures"
+                f"latent], as latents() gives, not {what}; autoencoder, vae, vae_gan, superres, pix2pix, cyclegan "
+                "and cut take pictures"
             )
         raise DataError(f"latents are {what}; accepted is [items, latent], as latents() gives")
     latent = torch.as_tensor(given).detach().to("cpu", torch.float32)
@@ -65,14 +65,22 @@ def of_items(model: Model, given: Data) -> np.ndarray:
     return _decoded(model.setting.spec, _transformed(model, given))
 
 
-def target(model: Model, direction: Direction | None) -> int | None:
-    """The number of the class that a translation leads to; None for a model that does not translate between two."""
+def target(model: Model, direction: Direction | None, labels: Tensor | None = None) -> int | None:
+    """The number of the class that a translation leads to; None for a model that does not translate between two.
+
+    Raises :class:`UsageError` for a direction that the model does not go, and for `labels` where a direction is meant.
+    """
     if model.recipe.material != "domains":
         if direction is not None:
             raise UsageError(
                 f"direction={direction}: recipe {model.recipe.name} does not go both ways between two sets of pictures"
             )
         return None
+    if labels is not None:
+        raise UsageError(
+            f"recipe {model.recipe.name} translates between two sets of pictures: give a direction "
+            f"({', '.join(model.plan.task.directions)}), and no label"
+        )
     wanted = direction or "AtoB"
     if wanted not in model.plan.task.directions:
         raise UsageError(
@@ -107,7 +115,7 @@ def predict_files(model: Model, source: Path, out: Path, label: int | None = Non
     if not model.plan.task.transforms:
         raise UsageError(
             f"recipe {model.recipe.name} makes items of latents, not of pictures: draw some with ganlib sample; "
-            "autoencoder, vae, vae_gan, superres, pix2pix and cyclegan take pictures"
+            "autoencoder, vae, vae_gan, superres, pix2pix, cyclegan and cut take pictures"
         )
     if model.setting.spec.kind != "image":
         raise UsageError("this model takes vectors, not pictures: pass them to GAN.predict")

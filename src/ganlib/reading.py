@@ -7,7 +7,7 @@ import numpy as np
 
 from ganlib import model
 from ganlib.data import Data, load, load_domains, load_pairs
-from ganlib.errors import UsageError
+from ganlib.errors import DataError, UsageError
 from ganlib.recipe import Material, Recipe
 from ganlib.training.run import Run
 
@@ -50,16 +50,20 @@ def label_shares(data: Data) -> tuple[float, ...]:
     return tuple((counts / counts.sum()).tolist())
 
 
-def split(data: Data, validation: object, size: tuple[int, int] | None) -> tuple[Data, Data | None]:
+def split(
+    data: Data, validation: object, size: tuple[int, int] | None, material: Material = "items"
+) -> tuple[Data, Data | None]:
     """Training and validation data: a tenth is held out unless told otherwise, nothing of less than 50 items.
 
-    The same items for every seed of a training, so that seeds can be compared.
+    The same items for every seed of a training, so that seeds can be compared. Of two sets nothing is held out where a
+    share of either would be less than two items, which have no spread. Raises :class:`DataError` for such validation.
     """
     if validation is not None and not isinstance(validation, int | float):
         own_size = None if isinstance(validation, Data) else size
-        pairs = data.conditions is not None
-        held_out = load_pairs(validation, size=own_size) if pairs else load(validation, size=own_size)
-        return data, held_out.of_kind(data.spec)
+        held_out = read_as(material, validation, None, own_size).of_kind(data.spec)
+        if material == "domains" and not _of_each(held_out):
+            raise DataError(f"{held_out.source} is to validate two sets of pictures; give at least 2 of each")
+        return data, held_out
     if validation is None:
         share = 0.1 if len(data) >= 50 else 0.0
     else:
@@ -69,4 +73,10 @@ def split(data: Data, validation: object, size: tuple[int, int] | None) -> tuple
     count = min(MAX_VALIDATION, round(share * len(data)))
     if count < 2:
         return data, None
-    return data.split(count, SPLIT_SEED)
+    train, held_out = data.split(count, SPLIT_SEED)
+    return (train, held_out) if material != "domains" or _of_each(held_out) else (data, None)
+
+
+def _of_each(data: Data, least: int = 2) -> bool:
+    """Whether there are so many items of each class."""
+    return data.labels is not None and bool((np.bincount(data.labels, minlength=len(data.spec.classes)) >= least).all())

@@ -33,7 +33,7 @@ def packing(make: Make, setting: Setting, *, items: int = 2) -> "Plan":
     from ganlib.networks.packing import Packed
     from ganlib.tasks.noisy import GenerateNoisy
 
-    plan = make(setting)
+    plan = _alone(make(setting), "packing")
     if isinstance(plan.task, GenerateNoisy):
         raise UsageError("remedy packing: this recipe judges vectors under noise, each at its own level; take gan")
     first, *rest = setting.spec.shape
@@ -58,7 +58,7 @@ def minibatch(make: Make, setting: Setting, *, kernels: int = 100, kernel_width:
     from ganlib.networks.minibatch import MinibatchDiscrimination
 
     return _beside_features(
-        make(setting),
+        _alone(make(setting), "minibatch"),
         setting,
         lambda width: MinibatchDiscrimination(width, kernels=kernels, kernel_width=kernel_width),
     )
@@ -73,7 +73,7 @@ def deviation(make: Make, setting: Setting, *, items: int = 4) -> "Plan":
     """
     from ganlib.networks.minibatch import MinibatchDeviation
 
-    return _beside_features(make(setting), setting, lambda width: MinibatchDeviation(items))
+    return _beside_features(_alone(make(setting), "deviation"), setting, lambda width: MinibatchDeviation(items))
 
 
 @remedy
@@ -91,6 +91,8 @@ def virtual_norm(make: Make, setting: Setting, *, items: int = 64) -> "Plan":
     from ganlib.networks.virtual_norm import VirtuallyNormalised
 
     plan = make(setting)
+    if not plan.task.draws:
+        raise UsageError("remedy virtual_norm is for generators of a latent; this one is given none")
 
     def normalised(generator: "nn.Module", discriminator: "nn.Module") -> "tuple[nn.Module, nn.Module]":
         # A generator of its own from torch's, which the seed of the training has set.
@@ -127,7 +129,8 @@ def consistency(make: Make, setting: Setting, *, weight: float = 10.0, pixels: i
 
     if setting.spec.kind != "image":
         raise UsageError(f"remedy consistency shifts pictures, and these data are {setting.spec.kind}s; leave it out")
-    return _with_penalties(make(setting), {"consistency": (Consistency(ShiftAndFlip(pixels), fakes), weight)})
+    plan = _alone(make(setting), "consistency")
+    return _with_penalties(plan, {"consistency": (Consistency(ShiftAndFlip(pixels), fakes), weight)})
 
 
 @remedy
@@ -311,6 +314,14 @@ def parse(text: str) -> tuple[Remedy, ...]:
             raise UsageError(f"remedy {part.strip()}: accepted after = is {accepted}, the {option.name}") from None
         found.append(function(**{option.name: value}))
     return tuple(found)
+
+
+def _alone(plan: "Plan", name: str) -> "Plan":
+    from ganlib.tasks.translate import Translate
+
+    if isinstance(plan.task, Translate):
+        raise UsageError(f"remedy {name}: this recipe judges a picture beside the given one, which stays; leave it out")
+    return plan
 
 
 def _adversarial(plan: "Plan") -> "Plan":

@@ -67,7 +67,10 @@ def fitted(given: Contender, setting: Setting) -> Contender:
     refusals = []
     for labels in (True, False) if setting.conditional else (False,):
         try:
-            given.recipe.plan(replace(setting, conditional=labels))
+            if not given.recipe.plan(replace(setting, conditional=labels)).task.draws:
+                raise UsageError(
+                    f"recipe {given.recipe.name} makes pictures of pictures, and compare judges drawn ones"
+                )
             return replace(given, labels=labels)
         except UsageError as error:
             refusals.append(str(error))

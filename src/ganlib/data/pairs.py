@@ -31,6 +31,12 @@ def load_pairs(source: object, *, size: tuple[int, int] | int | None = None, spl
         return source
     if isinstance(source, tuple | list) and len(source) == 2:
         given, wanted = (load(side, size=size, split=split) for side in source)
+        if unreadable := (*given.unreadable, *wanted.unreadable):
+            name, why = unreadable[0]
+            raise DataError(
+                f"{name} cannot be read ({why}), and what is left would stand beside other partners; mend it or leave "
+                "both out, or give a folder with A/ and B/, where names say what belongs together"
+            )
         return joined(given, wanted, "the two given")
     if not isinstance(source, str | Path):
         raise UsageError(f"cannot read pairs from {type(source).__name__}; {ACCEPTED}")
@@ -124,7 +130,7 @@ def _side_by_side(found: Gathering, options: Options) -> Data:
                 size = read_header(found.content(number)).size
             except Exception:  # told by the reading itself
                 continue
-            if abs(2 * width * size[0] - height * size[1]) > height * size[0]:  # over half a pixel of a row
+            if abs(2 * width * size[0] - height * size[1]) > size[0]:  # over half a pixel on either side
                 raise DataError(
                     f"{name} in {found.source} is {size[1]} x {size[0]} (width x height), its halves are not of the "
                     f"shape of size {width} x {height}, and cutting would part what belongs together; {ACCEPTED}"
@@ -132,7 +138,7 @@ def _side_by_side(found: Gathering, options: Options) -> Data:
         options = replace(options, size=(height, 2 * width))
     both = gather(replace(found, labels=None, classes=()), options)
     height, width = both.spec.shape[1:]
-    if width % 2 or width < 2 * height:
+    if width % 2 or (options.size is None and width < 2 * height):  # a size says what the halves are
         raise DataError(
             f"the pictures in {found.source} are {width} x {height} (width x height), which is not two side by side; "
             f"{ACCEPTED}"

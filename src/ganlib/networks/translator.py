@@ -212,8 +212,12 @@ class PatchProjection(nn.Module):
 
 
 def draw_places(
-    shapes: Sequence[tuple[int, int, int]], *, num_items: int, num_patches: int, draws: Draws
+    shapes: Sequence[tuple[int, int, int]], *, num_items: int, num_patches: int, draws: Draws, together: int = 1
 ) -> tuple[Int[Tensor, "batch _"], ...]:
-    """Places of feature maps of these shapes, without repetition, for each item its own; all where there are fewer."""
-    counts = [rows * columns for _, rows, columns in shapes]
-    return tuple(draws.uniform(num_items, count).topk(min(num_patches, count)).indices for count in counts)
+    """Places of feature maps of these shapes, without repetition, for each item its own; all where there are fewer.
+
+    Rows that come `together`, as one of each set, are dealt to processes together; so are their numbers.
+    """
+    counts, groups = [rows * columns for _, rows, columns in shapes], -(-num_items // together)
+    drawn = (draws.uniform(groups, together, count).flatten(0, 1)[:num_items] for count in counts)
+    return tuple(numbers.topk(min(num_patches, numbers.shape[1])).indices for numbers in drawn)

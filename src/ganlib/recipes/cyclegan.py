@@ -24,8 +24,8 @@ def cyclegan(
     Data are two sets (:func:`ganlib.data.load_domains`): trainA/ and trainB/, any two folders, two arrays. Both
     directions are one generator of two networks (residual, instance normalised), both discriminators one of two
     PatchGANs, trained together with least squares. ``predict`` takes pictures of any size and the domain they are to
-    become. Here the batch is larger than the paper's, the networks smaller, the rates fall by half a cosine, and
-    samples are of a moving average.
+    become. Here the batch is larger than the paper's, the networks smaller, the rates fall by half a cosine,
+    samples are of a moving average, and there is no memory of earlier fakes (the paper's discriminators see one of 50).
 
     Args:
         width: channels of the finest layers; the paper has 64.

@@ -62,7 +62,7 @@ class Contrast(Task):
 
     def draw(self, batch: Batch, draws: Draws) -> Batch:
         count = len(batch["real"])
-        places = draw_places(self.shapes, num_items=count, num_patches=self.num_patches, draws=draws)
+        places = draw_places(self.shapes, num_items=count, num_patches=self.num_patches, draws=draws, together=2)
         return {**batch, **{f"places{number}": at for number, at in enumerate(places)}}
 
     def condition(self, batch: Batch) -> Condition:

@@ -174,6 +174,8 @@ def generator_terms(
     penalties = {name: item.penalty for name, item in due.items() if isinstance(item.penalty, GeneratorPenalty)}
     network, loss, real, fake = state.call_frozen, plan.objective.loss, None, Verdict(())
     ahead = plan.unrolled_steps > 0
+    if ahead:  # in float32, as the discriminator will be
+        pair = replace(pair, fake=pair.fake.float())
     terms: Terms = {}
     with runtime.autocast(plan.mixed_precision and not ahead):
         if network is not None and loss is not None:
