@@ -29,7 +29,7 @@ from ganlib.penalties import item_logits
 from ganlib.progress import Style, say, shown
 from ganlib.reading import read_as, reader
 from ganlib.recipe import Recipe
-from ganlib.sampling import Sampler, chunk_items
+from ganlib.sampling import Sampler, check_numbers, chunk_items
 from ganlib.session import CHECKPOINT_SECONDS, Session
 from ganlib.stopping import stop_wishes
 from ganlib.training.run import Run
@@ -151,12 +151,7 @@ class GAN:
         """Raises :class:`ganlib.errors.UsageError` for a model that draws nothing, and for impossible numbers."""
         if not self.model_.plan.task.draws:
             self.model_.sampler.latents(1, 0)  # says so, and what to do
-        if num_items < 1:
-            raise UsageError(f"cannot draw {num_items} items; ask for 1 or more")
-        if seed < 0:
-            raise UsageError(f"seed={seed}; accepted is 0 or more")
-        if truncation is not None and not truncation > 0:
-            raise UsageError(f"truncation={truncation}; it is in standard deviations and must be over 0, 2 is common")
+        check_numbers(num_items, seed, truncation)
 
     def labels(self, num_items: int, *, seed: int = 0) -> np.ndarray:
         """The class numbers that :meth:`sample` draws for this seed."""

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ganlib.core import Batch, Condition, Draws, Pair, Task
+from ganlib.errors import UsageError
 from ganlib.training.runtime import Runtime, seed_of
 
 CHUNK_ITEMS = 64
@@ -47,6 +48,16 @@ def slerp(
     if float(angle) < 1e-4:
         return torch.lerp(start[None], end[None], share)
     return (torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end) / torch.sin(angle)
+
+
+def check_numbers(num_items: int, seed: int, truncation: float | None) -> None:
+    """Raises :class:`UsageError` for numbers that no sample can be drawn with."""
+    if num_items < 1:
+        raise UsageError(f"cannot draw {num_items} items; ask for 1 or more")
+    if seed < 0:
+        raise UsageError(f"seed={seed}; accepted is 0 or more")
+    if truncation is not None and not truncation > 0:
+        raise UsageError(f"truncation={truncation}; it is in standard deviations and must be over 0, 2 is common")
 
 
 @dataclass(frozen=True)
