@@ -276,5 +276,8 @@ def test_few_pictures_are_augmented_unless_they_are_tiny_and_the_pace_follows_th
     longer = of((1, 28, 28), 200, items=400_000_000)
     assert longer is not None and 4_000 < longer.rise_items <= 500_000
     assert of((1, 28, 28), 200, augment="none") is None and tiny("r3").options["augment"] == "none"
+    plans = [tiny("r3", augment=kind).plan(Setting(SPECS["3x32x32"], 50, "cpu")) for kind in ("none", "diffaugment")]
+    weights = [plan.objective.penalties["r1"].weight(0, 1) for plan in plans]
+    assert weights[1] == pytest.approx(weights[0] / 10), "under changes the penalty is smaller"
     apa = of((1, 28, 28), 60_000, augment="apa")
     assert apa is not None and apa.pseudo and apa.augment is None
