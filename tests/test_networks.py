@@ -22,6 +22,7 @@ from ganlib.networks.autoencoder import SimilarityDiscriminator
 from ganlib.networks.biggan import BigGANGenerator
 from ganlib.networks.cascade import CascadeDiscriminator, CascadeGenerator
 from ganlib.networks.compact import CompactDiscriminator, CompactGenerator
+from ganlib.networks.contrast import ContrastingGenerator
 from ganlib.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganlib.networks.fastgan import FastGANDiscriminator, FastGANGenerator
 from ganlib.networks.mlp import MLPDiscriminator, MLPGenerator
@@ -30,6 +31,7 @@ from ganlib.networks.patch import PatchDiscriminator
 from ganlib.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from ganlib.networks.residual import ResidualDiscriminator, ResidualGenerator
 from ganlib.networks.resnet import ResNetDiscriminator, ResNetGenerator
+from ganlib.networks.routed import RoutedDiscriminator, RoutedGenerator
 from ganlib.networks.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from ganlib.networks.superres import EnlargingGenerator
 from ganlib.networks.translator import TranslatingGenerator
@@ -77,6 +79,9 @@ OF_OTHER_MANNERS = {  # they take pictures, judge places, or see several views a
     TranslatingGenerator,
     AttributeGenerator,
     AttributeDiscriminator,
+    RoutedGenerator,
+    RoutedDiscriminator,
+    ContrastingGenerator,
 }
 SHAPES = [(1, 28, 28), (3, 32, 48), (4, 9, 13), (5, 8, 8), (3, 5, 7), (1, 64, 64), (3, 100, 60)]
 

@@ -37,7 +37,7 @@ def test_translation_from_pairs_judges_both_beside_the_given_picture() -> None:
     drawn = task.draw(batch, draws())
     pair = task.pair(lambda given: given.expand(-1, 3, -1, -1), drawn)
     assert pair.real is batch["real"] and pair.condition is batch["condition"]
-    assert torch.equal(pair.fake[:, 2:], batch["condition"]) and task.condition(drawn) is batch["condition"]
+    assert torch.equal(pair.fake[:, 2:], batch["condition"]) and task.condition(batch, draws()) is batch["condition"]
     content = task.generator_terms(pair, None, Verdict(()))["content"]
     assert content.item() == pytest.approx((batch["condition"] - batch["real"]).abs().mean().item(), rel=1e-6)
     assert [shown.shape[1] for shown in task.exhibit(pair)] == [3, 3, 3]

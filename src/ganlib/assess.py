@@ -189,8 +189,8 @@ def _logits(judged: Model, part: Part) -> Tensor:
     assert judged.discriminator is not None
     made = []
     for first in range(0, len(part), 256):
-        batch = judged.sampler.drawn(part.data.batch(part.numbers[first : first + 256]))
         with torch.inference_mode():
-            verdict = judged.discriminator(batch["real"], judged.plan.task.condition(batch))
+            real, condition = judged.sampler.judged(part.data.batch(part.numbers[first : first + 256]))
+            verdict = judged.discriminator(real, condition)
         made.append(item_logits(verdict).cpu())
     return torch.cat(made)

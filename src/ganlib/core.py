@@ -241,8 +241,8 @@ class Task(ABC):
     def pair(self, generator: Callable[..., Tensor], batch: Batch) -> Pair:
         """What is real and what is fake."""
 
-    def condition(self, batch: Batch) -> Condition:
-        """What the discriminator is told of the real items, once :meth:`draw` has seen the batch: their classes."""
+    def condition(self, batch: Batch, draws: Draws) -> Condition:
+        """What the discriminator is told of the real items of a batch: their classes, unless a task says otherwise."""
         return batch.get("label")
 
     @abstractmethod

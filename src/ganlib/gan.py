@@ -213,9 +213,8 @@ class GAN:
         for first in range(0, len(given), size):
             numbers = np.arange(first, min(first + size, len(given)))
             full = np.resize(numbers, size)  # chunks of one size: another may round differently
-            batch = self.model_.sampler.drawn(given.batch(full))
             with torch.inference_mode():
-                verdict = judge(batch["real"], self.model_.plan.task.condition(batch))
+                verdict = judge(*self.model_.sampler.judged(given.batch(full)))
                 made.append(item_logits(verdict)[: len(numbers)].cpu())
         return torch.cat(made).numpy()
 

@@ -191,7 +191,6 @@ def _logits(session: Session, data: Data) -> Tensor:
     judge.eval()
     found = []
     for part in np.array_split(chosen, math.ceil(len(chosen) / 64)):
-        batch = session.sampler.drawn(data.batch(part))
-        found.append(item_logits(judge(batch["real"], session.plan.task.condition(batch))).cpu())
+        found.append(item_logits(judge(*session.sampler.judged(data.batch(part)))).cpu())
     judge.train(was_training)
     return torch.cat(found)

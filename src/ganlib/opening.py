@@ -301,8 +301,8 @@ def suited(plan: Plan, state: State, data: Data, conditional: bool, runtime: Run
     first = data.batch(np.arange(2))
     if not conditional:
         first.pop("label", None)
-    batch = plan.task.draw(runtime.move(first), Draws(torch.Generator(runtime.device).manual_seed(0)))
-    if not differentiable_twice(state.discriminator, batch["real"], plan.task.condition(batch)):
+    batch, draws = runtime.move(first), Draws(torch.Generator(runtime.device).manual_seed(0))
+    if not differentiable_twice(state.discriminator, batch["real"], plan.task.condition(batch, draws)):
         reason = "the discriminator has no second derivative"
     elif runtime.compiled and any(item.every_steps == 1 for item in exact):
         reason = "compiled code has no second derivative"

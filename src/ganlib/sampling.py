@@ -133,13 +133,20 @@ class Sampler:
     @torch.inference_mode()
     def paired(self, batch: Batch) -> Pair:
         """Real items and what the generator makes of them, where it makes items of items alone."""
-        return self.task.pair(self.generator, self.drawn(batch))
+        return self.task.pair(self.generator, self.task.draw(self._known(batch), self._draws()))
 
-    def drawn(self, batch: Batch) -> Batch:
-        """The batch on the device with all that the task draws, the same each time; labels only where they count."""
+    def judged(self, batch: Batch) -> tuple[Tensor, Condition]:
+        """Real items on the device, and what the discriminator is told of them, the same each time."""
+        known = self._known(batch)
+        return known["real"], self.task.condition(known, self._draws())
+
+    def _known(self, batch: Batch) -> Batch:
+        """The batch on the device, with labels only where they count."""
         known = {name: tensor for name, tensor in batch.items() if name != "label" or self.label_share}
-        draws = Draws(torch.Generator(self.device).manual_seed(0))
-        return self.task.draw(Runtime(self.device).move(known), draws)
+        return Runtime(self.device).move(known)
+
+    def _draws(self) -> Draws:
+        return Draws(torch.Generator(self.device).manual_seed(0))
 
     @torch.inference_mode()
     def _chunk(self, latent: Float[Tensor, "chunk latent"], condition: Condition) -> Tensor:

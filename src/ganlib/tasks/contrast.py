@@ -65,7 +65,7 @@ class Contrast(Task):
         places = draw_places(self.shapes, num_items=count, num_patches=self.num_patches, draws=draws, together=2)
         return {**batch, **{f"places{number}": at for number, at in enumerate(places)}}
 
-    def condition(self, batch: Batch) -> Condition:
+    def condition(self, batch: Batch, draws: Draws) -> Condition:
         return None
 
     def pair(self, generator: Callable[..., Tensor], batch: Batch) -> Pair:

@@ -51,8 +51,8 @@ class Translate(Task):
         given = quantise(self.degradation(batch["real"], draws))
         return {**batch, "condition": self.degradation.to_size(given)}
 
-    def condition(self, batch: Batch) -> Condition:
-        return batch["condition"]
+    def condition(self, batch: Batch, draws: Draws) -> Condition:
+        return self.draw(batch, draws)["condition"]
 
     def pair(self, generator: Callable[..., Tensor], batch: Batch) -> Pair:
         return Pair(batch["real"], generator(batch["condition"]), batch["condition"])

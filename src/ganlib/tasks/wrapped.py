@@ -32,8 +32,8 @@ class _Around(Task):
     def pair(self, generator: Callable[..., Tensor], batch: Batch) -> Pair:
         return self.task.pair(generator, batch)
 
-    def condition(self, batch: Batch) -> Condition:
-        return self.task.condition(batch)
+    def condition(self, batch: Batch, draws: Draws) -> Condition:
+        return self.task.condition(batch, draws)
 
     def given(self, spec: Spec) -> Spec:
         return self.task.given(spec)
