@@ -149,8 +149,7 @@ class GAN:
 
     def check_draw(self, num_items: int, seed: int, truncation: float | None) -> None:
         """Raises :class:`ganlib.errors.UsageError` for a model that draws nothing, and for impossible numbers."""
-        if not self.model_.plan.task.draws:
-            self.model_.sampler.latents(1, 0)  # says so, and what to do
+        self.model_.sampler.latents(1, 0)  # a model that draws nothing says so
         if num_items < 1:
             raise UsageError(f"cannot draw {num_items} items; ask for 1 or more")
         if seed < 0:
@@ -360,11 +359,9 @@ class GAN:
         classes = self.model_.setting.spec.classes
         if not self.model_.label_share:
             raise UsageError("this model was trained without labels; leave labels out")
-        given = (
-            labels if isinstance(labels, Sequence | np.ndarray | Tensor) and not isinstance(labels, str) else [labels]
-        )
+        own = labels if isinstance(labels, Sequence | np.ndarray | Tensor) and not isinstance(labels, str) else [labels]
         numbers = []
-        for label in given:
+        for label in own:
             name = str(label.item() if isinstance(label, np.generic | Tensor) else label)
             if name in classes:
                 numbers.append(classes.index(name))
