@@ -60,17 +60,22 @@ def trunk() -> MobileNetV1:
     return network.eval().requires_grad_(False)
 
 
-def maps(network: MobileNetV1, pictures: np.ndarray) -> list[Tensor]:
-    """The normalised feature vectors of each pixel at each of `LAYERS`, of grey pictures [n, h, w]."""
-    x = (torch.from_numpy(pictures).float() / 127.5 - 1)[:, None].expand(-1, 3, -1, -1)
+def raw_maps(network: MobileNetV1, x: Tensor) -> list[Tensor]:
+    """The feature maps at each of `LAYERS`, of pictures [n, 3, h, w] from -1 to 1."""
     found = []
     for name, layer in network.named_children():
         x = layer(x)
         if name in LAYERS:
-            found.append(F.normalize(x, dim=1))
+            found.append(x)
         if name == LAYERS[-1]:
             break
     return found
+
+
+def maps(network: MobileNetV1, pictures: np.ndarray) -> list[Tensor]:
+    """The normalised feature vectors of each pixel at each of `LAYERS`, of grey pictures [n, h, w]."""
+    x = (torch.from_numpy(pictures).float() / 127.5 - 1)[:, None].expand(-1, 3, -1, -1)
+    return [F.normalize(found, dim=1) for found in raw_maps(network, x)]
 
 
 def distance(network: MobileNetV1, made: np.ndarray, real: np.ndarray) -> float:

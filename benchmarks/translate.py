@@ -36,7 +36,7 @@ from ganlib.data.show import grid, save_png
 from ganlib.metrics.features import quantise
 from ganlib.metrics.paired import map_distance, signal_to_noise, structural_similarity
 from modes import as_input, classifier, predicted
-from superres import LAYERS, trunk
+from superres import raw_maps, trunk
 
 NUM_TEST = 1000
 NUM_DIGITS = 2000
@@ -73,14 +73,7 @@ def scores(made: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
     network = trunk()
 
     def maps(items: Tensor) -> list[Tensor]:
-        found, x = [], items
-        for name, layer in network.named_children():
-            x = layer(x)
-            if name in LAYERS:
-                found.append(x)
-            if name == LAYERS[-1]:
-                break
-        return found
+        return raw_maps(network, items)
 
     with torch.no_grad():
         both = [*zip(tensor(made).split(100), tensor(wanted).split(100), strict=True)]

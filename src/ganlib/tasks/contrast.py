@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganlib.core import Batch, Condition, Draws, Pair, Task, Terms, Verdict
-from ganlib.errors import UsageError
+from ganlib.core import Batch, Condition, Draws, Pair, Terms, Verdict
 from ganlib.networks.contrast import Contrasted
 from ganlib.networks.translator import draw_places
+from ganlib.tasks.from_pictures import FromPictures
 
 TEMPERATURE = 0.07
 
@@ -32,7 +32,7 @@ def patch_contrast(
 
 
 @dataclass(frozen=True)
-class Contrast(Task):
+class Contrast(FromPictures):
     """Real: an item of the second set. Fake: what the generator makes of the one of the first set beside it.
 
     A batch holds one item of each of two sets in turn (``Plan.balanced``). ``contrast`` is :func:`patch_contrast`
@@ -40,9 +40,6 @@ class Contrast(Task):
     columns); ``identity`` the same for items of the second set, which should stay as they are.
     """
 
-    draws: ClassVar[bool] = False
-    transforms: ClassVar[bool] = True
-    any_size: ClassVar[bool] = True
     domains: ClassVar[int] = 1
     directions: ClassVar[tuple[str, ...]] = ("AtoB",)
 
@@ -54,11 +51,6 @@ class Contrast(Task):
 
     def networks(self) -> tuple[nn.Module, nn.Module]:
         return self.make_generator(), self.make_discriminator()
-
-    def latent(self, num_items: int, draws: Draws) -> Tensor:
-        raise UsageError(
-            "this model makes pictures of pictures and draws none of its own: give it some (predict, ganlib predict)"
-        )
 
     def draw(self, batch: Batch, draws: Draws) -> Batch:
         count = len(batch["real"])
@@ -75,9 +67,6 @@ class Contrast(Task):
         both = {f"made{k}": units for k, units in enumerate(found.of_made)}
         both |= {f"given{k}": units for k, units in enumerate(found.of_given)}
         return Pair(batch["real"][1::2], found.made[:: 3 - step], None, {"items": batch["real"][::2], **both})
-
-    def sample(self, generator: Callable[..., Tensor], latent: Tensor, condition: Condition) -> Tensor:
-        return self.latent(len(latent), Draws(torch.Generator()))
 
     def transform(self, generator: Callable[..., Tensor], items: Tensor, condition: Condition) -> Tensor:
         return generator(items)

@@ -2,29 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from ganlib.core import Batch, Condition, Draws, Pair, Spec, Task, Terms, Verdict
-from ganlib.errors import UsageError
+from ganlib.core import Batch, Condition, Draws, Pair, Spec, Terms, Verdict
 from ganlib.metrics.features import quantise
 from ganlib.tasks.degrading import Degradation
 from ganlib.tasks.enlarge import Maps, perceptual
+from ganlib.tasks.from_pictures import FromPictures
 
 
 @dataclass(frozen=True)
-class Translate(Task):
+class Translate(FromPictures):
     """Real: the wanted picture. Fake: what the generator makes of the given one, which both are judged beside.
 
     Given are the pictures that come with the items, or else what `degradation` makes of the items. ``content`` is the
     mean absolute difference of fake and real, ``perceptual`` that of feature maps.
     """
-
-    draws: ClassVar[bool] = False
-    transforms: ClassVar[bool] = True
-    any_size: ClassVar[bool] = True
 
     make_generator: Callable[[], nn.Module]
     make_discriminator: Callable[[], nn.Module | None]  # None where the terms alone are to teach
@@ -33,11 +27,6 @@ class Translate(Task):
 
     def networks(self) -> tuple[nn.Module, nn.Module | None]:
         return self.make_generator(), self.make_discriminator()
-
-    def latent(self, num_items: int, draws: Draws) -> Tensor:
-        raise UsageError(
-            "this model makes pictures of pictures and draws none of its own: give it some (predict, ganlib predict)"
-        )
 
     def given(self, spec: Spec) -> Spec:
         if self.degradation is not None:
@@ -56,9 +45,6 @@ class Translate(Task):
 
     def pair(self, generator: Callable[..., Tensor], batch: Batch) -> Pair:
         return Pair(batch["real"], generator(batch["condition"]), batch["condition"])
-
-    def sample(self, generator: Callable[..., Tensor], latent: Tensor, condition: Condition) -> Tensor:
-        return self.latent(len(latent), Draws(torch.Generator()))
 
     def transform(self, generator: Callable[..., Tensor], items: Tensor, condition: Condition) -> Tensor:
         return generator(items if self.degradation is None else self.degradation.to_size(items))

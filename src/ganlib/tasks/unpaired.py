@@ -4,15 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from ganlib.core import Batch, Condition, Draws, Pair, Task, Terms, Verdict
+from ganlib.core import Batch, Condition, Draws, Pair, Terms, Verdict
 from ganlib.errors import UsageError
+from ganlib.tasks.from_pictures import FromPictures
 
 
 @dataclass(frozen=True)
-class Cycle(Task):
+class Cycle(FromPictures):
     """Real: an item of each domain. Fake: what the generator into that domain makes of the one beside it.
 
     A batch holds one item of each of two domains in turn (``Plan.balanced``); the condition of an item is its domain.
@@ -20,9 +20,6 @@ class Cycle(Task):
     item and what the generator into its own domain makes of it.
     """
 
-    draws: ClassVar[bool] = False
-    transforms: ClassVar[bool] = True
-    any_size: ClassVar[bool] = True
     domains: ClassVar[int] = 2
     directions: ClassVar[tuple[str, ...]] = ("AtoB", "BtoA")
 
@@ -32,11 +29,6 @@ class Cycle(Task):
 
     def networks(self) -> tuple[nn.Module, nn.Module]:
         return self.make_generator(), self.make_discriminator()
-
-    def latent(self, num_items: int, draws: Draws) -> Tensor:
-        raise UsageError(
-            "this model makes pictures of pictures and draws none of its own: give it some (predict, ganlib predict)"
-        )
 
     def draw(self, batch: Batch, draws: Draws) -> Batch:
         return batch
@@ -49,9 +41,6 @@ class Cycle(Task):
         if self.identity:
             extra["same"] = generator(given, domain)
         return Pair(beside(given), fake, target, extra)
-
-    def sample(self, generator: Callable[..., Tensor], latent: Tensor, condition: Condition) -> Tensor:
-        return self.latent(len(latent), Draws(torch.Generator()))
 
     def transform(self, generator: Callable[..., Tensor], items: Tensor, condition: Condition) -> Tensor:
         if condition is None:
