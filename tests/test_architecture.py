@@ -40,6 +40,7 @@ RANKS = [
         "opening",
         "reading",
         "predicting",
+        "editing",
         "latents",
         "assess",
         "gan",

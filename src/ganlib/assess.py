@@ -51,7 +51,7 @@ def assess_model(
         fake = drawn(judged, num_items, seed, truncation)
     else:
         fake, near = translated(judged, held_out, num_items)
-        if judged.plan.task.domains == 1:
+        if judged.plan.task.one_way:
             held_out, train = _of_class(held_out, 1), None if train is None else _of_class(train, 1)
     found = evaluate(
         fake,

@@ -18,13 +18,22 @@ from ganlib.errors import UsageError
 
 Batch = dict[str, Tensor]
 """What the data layer hands over: ``real``, ``label`` where there are classes, ``condition`` where the data are pairs,
-and what a task draws (``latent``)."""
+``attributes`` [batch, attributes] where they have some, and what a task draws (``latent``)."""
 
 Terms = dict[str, Tensor]
 """Named scalar parts of a loss. The name is the log key and the weight key."""
 
 Condition = Tensor | None
 """All that is known besides the latent: class numbers, a source image, a mel spectrogram; None where nothing is."""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A number that each item has besides: 0 for the networks is `low` for its owner, and 1 is `high`."""
+
+    name: str
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ class Spec:
     offset: tuple[float, ...] = (127.5,)  # one number, or one per column
     scale: tuple[float, ...] = (127.5,)
     condition: "Spec | None" = None  # of the picture that comes with each item, where the data are pairs
+    attributes: tuple[Attribute, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -222,6 +232,9 @@ class Task(ABC):
     domains: ClassVar[int] = 0
     """Of how many sets are, row by row in turn, what is made and the real items beside it, where those are no partners;
     0 where what is made of an item is meant to be that item."""
+
+    one_way: ClassVar[bool] = False
+    """True where items of the first of two sets become such of the second: one is made of each two rows of a batch."""
 
     directions: ClassVar[tuple[str, ...]] = ()
     """Which ways :meth:`transform` goes between two sets of pictures: ``AtoB``, ``BtoA``."""

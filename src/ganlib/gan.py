@@ -3,7 +3,7 @@
 import dataclasses
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ganlib import diagnosis, model, predicting, recipes
 from ganlib.assess import assess_model
 from ganlib.data import Data, decode, load
 from ganlib.diagnosis import Diagnosis
+from ganlib.editing import Wish
 from ganlib.errors import DataError, NotFittedError, UsageError
 from ganlib.evaluation import Evaluation, Limits
 from ganlib.fitting import exhausted, fit
@@ -164,18 +165,24 @@ class GAN:
         return self.model_.sampler.latents(num_items, seed).numpy()
 
     def predict(
-        self, given: object, labels: object = None, *, direction: predicting.Direction | None = None
+        self,
+        given: object,
+        labels: object = None,
+        *,
+        direction: predicting.Direction | None = None,
+        attributes: Wish | None = None,
     ) -> np.ndarray:
         """The generator as a function: of latents [n, latent], or of pictures or vectors where it takes such.
 
         Autoencoders reconstruct (and those of pictures take latents too), ``superres`` enlarges, ``pix2pix`` and
         ``cyclegan`` translate pictures of any size; between two sets the `direction` is AtoB unless said otherwise.
+        ``attributes`` edits towards `attributes` by name (``{"age": 0.3, "class": "cat"}``), in the data's numbers.
         """
         if predicting.takes_latents(self.model_, given):
             return predicting.of_latents(self.model_, given, self._class_numbers(labels))
         if self.model_.plan.task.any_size:
             aim = predicting.target(self.model_, direction, self._class_numbers(labels))
-            return predicting.of_pictures(self.model_, given, aim)
+            return predicting.of_pictures(self.model_, given, aim, attributes)
         return predicting.of_items(self.model_, self._as_trained(given, labels))
 
     def interpolate(
@@ -349,27 +356,7 @@ class GAN:
         self.data_ = prepared.train
 
     def _class_numbers(self, labels: object) -> Tensor | None:
-        """Classes by name, or else by number, to class numbers. Raises UsageError that lists the classes."""
-        if labels is None:
-            return None
-        classes = self.model_.setting.spec.classes
-        if not self.model_.label_share:
-            raise UsageError("this model was trained without labels; leave labels out")
-        given = (
-            labels if isinstance(labels, Sequence | np.ndarray | Tensor) and not isinstance(labels, str) else [labels]
-        )
-        numbers = []
-        for label in given:
-            name = str(label.item() if isinstance(label, np.generic | Tensor) else label)
-            if name in classes:
-                numbers.append(classes.index(name))
-            elif name.isdigit() and int(name) < len(classes):
-                numbers.append(int(name))
-            else:
-                raise UsageError(f"no class {name!r}; there are {predicting.listed(classes)}")
-        if not numbers:
-            raise UsageError("labels is empty; give at least one class, or None")
-        return torch.tensor(numbers)
+        return predicting.class_numbers(self.model_, labels)
 
     def _as_trained(self, items: object, labels: object, *, strict: bool = True) -> Data:
         """Items of the kind the model was trained on. Raises DataError that names the difference.
@@ -378,7 +365,8 @@ class GAN:
         """
         spec = self.model_.setting.spec
         if self.model_.recipe.material != "items":
-            return read_as(self.model_.recipe.material, items, labels, self._size_for(items)).of_kind(spec)
+            given = read_as(self.model_.recipe.material, items, labels, self._size_for(items))
+            return given.of_classes(spec.classes).of_kind(spec)
         lone = isinstance(items, np.ndarray | Tensor) and len(items) == 1  # load wants two, to learn from
         given = load(np.concatenate([np.asarray(items)] * 2) if lone else items, size=self._size_for(items))
         given = given.subset(np.arange(1)) if lone else given

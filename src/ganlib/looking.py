@@ -134,7 +134,7 @@ def fake_features(session: Session) -> Tensor:
 
 def _features(session: Session, own_chunks: Iterable[Tensor]) -> Tensor:
     """The features of all items that are scored, of which each process brings every `size`-th chunk."""
-    per_row = 2 if session.plan.task.domains == 1 else 1  # of an item of each of two sets one is made
+    per_row = 2 if session.plan.task.one_way else 1  # of an item of each of two sets one is made
     count, size = score_items(session) // per_row, session.sampler.chunk_items // per_row
     some = session.team.rank * size < count
     own = features(extractor_for(session.data), own_chunks, batch_items=size) if some else torch.empty(0, 0)
@@ -184,7 +184,7 @@ def _logits(session: Session, data: Data) -> Tensor:
     """What the discriminator says of items spread over the data, 64 at a time."""
     judge = session.state.discriminator
     assert judge is not None
-    if session.plan.task.domains == 1 and data.labels is not None:  # it judges the second of two sets alone
+    if session.plan.task.one_way and data.labels is not None:  # it judges the second of two sets alone
         data = data.subset(np.flatnonzero(data.labels == 1))
     chosen = np.linspace(0, len(data) - 1, min(len(data), GAP_ITEMS)).astype(np.int64)
     was_training = judge.training

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlib import __version__, recipes, remedies
-from ganlib.core import Plan, Spec
+from ganlib.core import Attribute, Plan, Spec
 from ganlib.errors import DamagedError, MissingError, RunError
 from ganlib.files import write_bytes
 from ganlib.recipe import Recipe, Setting
@@ -103,8 +103,8 @@ def from_json(value: Any, where: str) -> tuple[Recipe, Setting, tuple[float, ...
 
 def _spec(value: Mapping[str, Any]) -> Spec:
     given: dict[str, Any] = {key: tuple(part) if isinstance(part, list) else part for key, part in value.items()}
-    condition = value.get("condition")
-    return Spec(**{**given, "condition": None if condition is None else _spec(condition)})
+    condition, attributes = value.get("condition"), tuple(Attribute(**each) for each in value.get("attributes", ()))
+    return Spec(**{**given, "condition": None if condition is None else _spec(condition), "attributes": attributes})
 
 
 def build(value: Any, tensors: Mapping[str, Mapping[str, Tensor]], device: str, where: str) -> Model:

@@ -15,6 +15,7 @@ from ganlib.data import Data, decode, encode, load, pictures
 from ganlib.data.folders import files_below, is_picture, printable
 from ganlib.data.images import read_header, read_pixels, reason
 from ganlib.data.show import save_npz, save_png
+from ganlib.editing import Wish, check_edits, wanted
 from ganlib.errors import DataError, GanlibError, MissingError, UsageError
 from ganlib.model import Model
 
@@ -41,8 +42,8 @@ def of_latents(model: Model, given: object, condition: Condition) -> np.ndarray:
         if not model.plan.task.transforms:
             raise DataError(
                 f"recipe {model.recipe.name} makes items of latents, not of items: accepted are latents [items, "
-                f"latent], as latents() gives, not {what}; autoencoder, vae, vae_gan, superres, pix2pix, cyclegan "
-                "and cut take pictures"
+                f"latent], as latents() gives, not {what}; autoencoder, vae, vae_gan, superres, pix2pix, cyclegan, "
+                "cut and attributes take pictures"
             )
         raise DataError(f"latents are {what}; accepted is [items, latent], as latents() gives")
     latent = torch.as_tensor(given).detach().to("cpu", torch.float32)
@@ -70,6 +71,8 @@ def target(model: Model, direction: Direction | None, labels: Tensor | None = No
 
     Raises :class:`UsageError` for a direction that the model does not go, and for `labels` where a direction is meant.
     """
+    if model.recipe.material == "attributes" and labels is not None:
+        raise UsageError("name the class among the attributes: attributes={'class': name}, --attributes class=name")
     if model.recipe.material != "domains":
         if direction is not None:
             raise UsageError(
@@ -89,8 +92,11 @@ def target(model: Model, direction: Direction | None, labels: Tensor | None = No
     return 1 if wanted == "AtoB" else 0
 
 
-def of_pictures(model: Model, given: object, label: int | None = None) -> np.ndarray:
-    """What a generator that takes any size makes of pictures of one size, in the owner's form; all of one class."""
+def of_pictures(model: Model, given: object, label: int | None = None, wish: Wish | None = None) -> np.ndarray:
+    """What a generator that takes any size makes of pictures of one size, in the owner's form.
+
+    All of one class, or with the attributes of the `wish`.
+    """
     lone = isinstance(given, np.ndarray | Tensor) and len(given) == 1  # load wants two, to learn from
     data = load(np.concatenate([np.asarray(given)] * 2) if lone else given)
     data = data.subset(np.arange(1)) if lone else data
@@ -102,26 +108,27 @@ def of_pictures(model: Model, given: object, label: int | None = None) -> np.nda
         )
     if label is not None:
         data = replace(data, labels=np.full(len(data), label))
-    made = _transformed(model, data.of_kind(replace(spec, shape=data.spec.shape)))
+    made = _transformed(model, data.of_kind(replace(spec, shape=data.spec.shape)), wish)
     return _decoded(model.setting.spec, made)
 
 
-def predict_files(model: Model, source: Path, out: Path, label: int | None = None) -> int:
+def predict_files(model: Model, source: Path, out: Path, label: int | None = None, wish: Wish | None = None) -> int:
     """Write what the generator makes of a picture or a folder of them: PNG files of the same names, or a .npz.
 
     To a model of classes all pictures are of the class `label`, or each of that of its folder, or of its row in a file.
+    To a model of attributes all shall have those of the `wish`.
     Returns how many. Raises :class:`MissingError`, :class:`DataError` and :class:`UsageError` with what is accepted.
     """
     if not model.plan.task.transforms:
         raise UsageError(
             f"recipe {model.recipe.name} makes items of latents, not of pictures: draw some with ganlib sample; "
-            "autoencoder, vae, vae_gan, superres, pix2pix, cyclegan and cut take pictures"
+            "autoencoder, vae, vae_gan, superres, pix2pix, cyclegan, cut and attributes take pictures"
         )
     if model.setting.spec.kind != "image":
         raise UsageError("this model takes vectors, not pictures: pass them to GAN.predict")
     if out.suffix not in ("", ".npz"):
         raise UsageError(f"cannot write pictures to {out}; accepted are a folder (PNG files) and .npz")
-    made = _made(model, source, label)
+    made = _made(model, source, label, wish)
     if out.suffix == ".npz":
         arrays = [array for _, array in made]
         sizes = sorted({array.shape for array in arrays})
@@ -136,6 +143,28 @@ def predict_files(model: Model, source: Path, out: Path, label: int | None = Non
     return count
 
 
+def class_numbers(model: Model, labels: object) -> Tensor | None:
+    """Classes by name, or else by number, to class numbers. Raises UsageError that lists the classes."""
+    if labels is None:
+        return None
+    classes = model.setting.spec.classes
+    if not model.label_share:
+        raise UsageError("this model was trained without labels; leave labels out")
+    given = labels if isinstance(labels, Sequence | np.ndarray | Tensor) and not isinstance(labels, str) else [labels]
+    numbers = []
+    for label in given:
+        name = str(label.item() if isinstance(label, np.generic | Tensor) else label)
+        if name in classes:
+            numbers.append(classes.index(name))
+        elif name.isdigit() and int(name) < len(classes):
+            numbers.append(int(name))
+        else:
+            raise UsageError(f"no class {name!r}; there are {listed(classes)}")
+    if not numbers:
+        raise UsageError("labels is empty; give at least one class, or None")
+    return torch.tensor(numbers)
+
+
 def listed(classes: Sequence[str]) -> str:
     """The names of classes, of many the first ones."""
     return f"{', '.join(classes[:20])}{' …' * (len(classes) > 20)}"
@@ -145,22 +174,22 @@ _Read = tuple[str, np.ndarray, int | None]
 """A name that ends in .png, pixels with channels first, and the number of the class if the model wants one."""
 
 
-def _made(model: Model, source: Path, label: int | None) -> Iterator[tuple[str, np.ndarray]]:
+def _made(model: Model, source: Path, label: int | None, wish: Wish | None) -> Iterator[tuple[str, np.ndarray]]:
     """Name and 8-bit picture of each; those of one size that follow each other go through the generator together."""
     waiting: list[_Read] = []
     for name, pixels, known in _read(model, source, label):
         if waiting and (len(waiting) == AT_ONCE or pixels.shape != waiting[0][1].shape):
-            yield from _finished(model, waiting)
+            yield from _finished(model, waiting, wish)
             waiting = []
         waiting.append((name, pixels, known))
-    yield from _finished(model, waiting)
+    yield from _finished(model, waiting, wish)
 
 
-def _finished(model: Model, waiting: list[_Read]) -> Iterator[tuple[str, np.ndarray]]:
+def _finished(model: Model, waiting: list[_Read], wish: Wish | None) -> Iterator[tuple[str, np.ndarray]]:
     names, given, labels = zip(*waiting, strict=True)
     pixels = np.stack(given)
-    known = torch.tensor(labels) if model.label_share else None
-    made = model.sampler.transformed(encode(_pixel_spec(pixels), pixels), known)
+    items, known = encode(_pixel_spec(pixels), pixels), None if labels[0] is None else torch.tensor(labels)
+    made = model.sampler.transformed(items, _condition(model, items, known, wish))
     yield from zip(names, pictures(_pixel_spec(made.numpy()), made), strict=True)
 
 
@@ -189,7 +218,7 @@ def _read(model: Model, source: Path, label: int | None) -> Iterator[_Read]:
 def _label(model: Model, path: Path, name: str, label: int | None) -> int | None:
     """The class asked for, else that of this name; None if the model knows no classes."""
     classes = model.setting.spec.classes
-    if not model.label_share or label is not None:
+    if not model.label_share or label is not None or model.recipe.material == "attributes":
         return label
     if printable(name) not in classes:
         found = f"its class is {printable(name)!r}" if name else "it has none"
@@ -240,13 +269,23 @@ def _pixel_spec(given: np.ndarray) -> Spec:
     return Spec("image", given.shape[1:], (), "uint8", "HWC")
 
 
-def _transformed(model: Model, data: Data) -> Tensor:
+def _condition(model: Model, items: Tensor, labels: Tensor | None, wish: Wish | None) -> Condition:
+    """What the generator is told of items: the attributes that they shall have, or their classes if it wants some."""
+    if model.recipe.material == "attributes":
+        return wanted(model, wish, items)
+    if wish:
+        check_edits(model)
+    if model.label_share and labels is None:
+        raise UsageError("this model needs the class of each item: pass labels")
+    return labels if model.label_share else None
+
+
+def _transformed(model: Model, data: Data, wish: Wish | None = None) -> Tensor:
     made = []
     for first in range(0, len(data), AT_ONCE):
         batch = data.batch(np.arange(first, min(first + AT_ONCE, len(data))))
-        if model.label_share and "label" not in batch:
-            raise UsageError("this model needs the class of each item: pass labels")
-        made.append(model.sampler.transformed(batch["real"], batch["label"] if model.label_share else None))
+        condition = _condition(model, batch["real"], batch.get("label"), wish)
+        made.append(model.sampler.transformed(batch["real"], condition))
     return torch.cat(made)
 
 

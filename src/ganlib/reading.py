@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ganlib import model
-from ganlib.data import Data, load, load_domains, load_pairs
+from ganlib.data import Data, load, load_attributes, load_domains, load_pairs
 from ganlib.errors import DataError, UsageError
 from ganlib.recipe import Material, Recipe
 from ganlib.training.run import Run
@@ -30,7 +30,7 @@ def reader(
 
 
 def read_as(material: Material, data: object, labels: object, size: tuple[int, int] | int | None) -> Data:
-    """The data as single items, as pairs or as two sets."""
+    """The data as single items, as pairs, as two sets, or with their attributes."""
     match material:
         case "pairs" if labels is not None:
             raise UsageError("pairs have no use for labels: leave them out")
@@ -38,6 +38,8 @@ def read_as(material: Material, data: object, labels: object, size: tuple[int, i
             return load_pairs(data, size=size)
         case "domains":
             return load_domains(data, labels, size=size)
+        case "attributes":
+            return load_attributes(data, labels, size=size)
         case _:
             return load(data, labels, size=size)
 
@@ -60,7 +62,7 @@ def split(
     """
     if validation is not None and not isinstance(validation, int | float):
         own_size = None if isinstance(validation, Data) else size
-        held_out = read_as(material, validation, None, own_size).of_kind(data.spec)
+        held_out = read_as(material, validation, None, own_size).of_classes(data.spec.classes).of_kind(data.spec)
         if material == "domains" and not _of_each(held_out):
             raise DataError(f"{held_out.source} is to validate two sets of pictures; give at least 2 of each")
         return data, held_out

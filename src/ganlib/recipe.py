@@ -21,8 +21,9 @@ Labels = Literal["optional", "needed", "unused"]
 """What a recipe does with classes: learn them where there are any; nothing without them; nothing with them."""
 
 
-Material = Literal["items", "pairs", "domains"]
-"""What a recipe learns from: single items, pairs of pictures, or two sets of pictures that have no partners."""
+Material = Literal["items", "pairs", "domains", "attributes"]
+"""What a recipe learns from: single items, pairs of pictures, two sets of pictures that have no partners, or pictures
+with attributes."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,12 @@ def paired_recipe(function: "Callable[Concatenate[Setting, P], Plan]") -> Callab
 def domains_recipe(function: "Callable[Concatenate[Setting, P], Plan]") -> Callable[P, Recipe]:
     """The same for a recipe that learns from two sets of pictures: their classes are the sets."""
     made = functools.partial(Recipe, labels="needed", learns_from="domains")
+    return _chosen_by_options(function, made, "recipe", num_given=1)
+
+
+def attributes_recipe(function: "Callable[Concatenate[Setting, P], Plan]") -> Callable[P, Recipe]:
+    """The same for a recipe that learns from pictures with attributes: numbers, classes, or both."""
+    made = functools.partial(Recipe, labels="optional", learns_from="attributes")
     return _chosen_by_options(function, made, "recipe", num_given=1)
 
 

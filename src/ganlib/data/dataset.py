@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64, Integer, Shaped
 
-from ganlib.core import Batch, Spec
+from ganlib.core import Attribute, Batch, Spec
 from ganlib.data.codec import encode
 from ganlib.data.order import permutation, positions, prefetch
 from ganlib.data.shards import Shards
@@ -34,6 +34,8 @@ class Data:
     store are this data (None: all), so that a split copies nothing; read items through :meth:`take`. `labels` has one
     class number per item of this data. `unreadable` lists what was left out, by name and reason. `conditions` are the
     pictures that come with the items of the store, row by row, where the data are pairs; ``spec.condition`` says what.
+    `attributes` are numbers of the owner's that come with them so, [rows, attributes], in the order of
+    ``spec.attributes``.
     """
 
     items: np.ndarray | Shards
@@ -43,6 +45,7 @@ class Data:
     unreadable: tuple[tuple[str, str], ...] = ()
     index: np.ndarray | None = None
     conditions: np.ndarray | None = None
+    attributes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.items if self.index is None else self.index)
@@ -67,9 +70,13 @@ class Data:
         batch = {"real": encode(self.spec, self.take(indices))}
         if self.labels is not None:
             batch["label"] = torch.from_numpy(self.labels[indices].astype(np.int64, copy=False))
+        rows = indices if self.index is None else self.index[indices]
         if self.conditions is not None and self.spec.condition is not None:
-            rows = indices if self.index is None else self.index[indices]
             batch["condition"] = encode(self.spec.condition, self.conditions.take(rows, axis=0))
+        if self.attributes is not None:
+            low, high = np.array([(each.low, each.high) for each in self.spec.attributes]).T
+            values = (self.attributes.take(rows, axis=0) - low) / (high - low)
+            batch["attributes"] = torch.from_numpy(values.astype(np.float32))
         return batch
 
     def only_conditions(self) -> "Data":
@@ -169,6 +176,8 @@ class Data:
             given, others = self.only_conditions().of_kind(spec.condition), replace(self, conditions=None)
             own = others.of_kind(replace(spec, condition=None))
             return replace(own, conditions=given.items, spec=replace(own.spec, condition=given.spec))  # type: ignore[arg-type]
+        if [each.name for each in self.spec.attributes] != [each.name for each in spec.attributes]:
+            return self._with_attributes(spec.attributes).of_kind(spec)
         if self.spec.kind != spec.kind or self.spec.shape != spec.shape:
             raise DataError(
                 f"{self.source} holds {self.spec.kind}s of shape {self.spec.shape}; expected are {spec.kind}s of shape "
@@ -183,7 +192,27 @@ class Data:
             same = all(items.min() >= low and items.max() <= high for items in parts)
         else:
             same = own == given
-        return replace(self, spec=replace(self.spec, classes=spec.classes) if not same else spec)
+        kept = replace(self.spec, classes=spec.classes, attributes=spec.attributes)
+        return replace(self, spec=spec if same else kept)
+
+    def of_classes(self, classes: tuple[str, ...]) -> "Data":
+        """The same items with the numbers that their classes have among these; raises :class:`DataError` for others."""
+        if self.labels is None or self.spec.classes == classes:
+            return self
+        if strange := [name for name in self.spec.classes if name not in classes]:
+            known = ", ".join(classes[:20]) + " …" * (len(classes) > 20)
+            raise DataError(f"{self.source} has the class {strange[0]}; there are {known}")
+        numbers = np.array([classes.index(name) for name in self.spec.classes])
+        return replace(self, labels=numbers[self.labels], spec=replace(self.spec, classes=classes))
+
+    def _with_attributes(self, wanted: tuple[Attribute, ...]) -> "Data":
+        """The same items with these attributes alone, in this order."""
+        names = [each.name for each in self.spec.attributes]
+        if missing := [each.name for each in wanted if each.name not in names]:
+            raise DataError(f"{self.source} has no attribute {missing[0]}; it has {', '.join(names) or 'none'}")
+        columns = [names.index(each.name) for each in wanted]
+        values = None if self.attributes is None or not columns else self.attributes[:, columns]
+        return replace(self, attributes=values, spec=replace(self.spec, attributes=wanted))
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this data from other data: count, shape, dtype, classes, label counts and a SHA-256.
@@ -207,6 +236,9 @@ class Data:
                 content.update(np.ascontiguousarray(self.only_conditions().take(part)).data)
         if labels is not None:
             content.update(np.ascontiguousarray(labels, np.int64).data)
+        if self.attributes is not None:
+            own = self.attributes if self.index is None else self.attributes[self.index]
+            content.update(np.ascontiguousarray(own, np.float64).data)
         return {
             "count": len(self),
             "shape": list(self.spec.shape),

@@ -65,6 +65,28 @@ def from_npz(path: Path, labels: object, options: Options) -> Data:
         raise DataError(_refused(path, error)) from error
 
 
+def attribute_arrays(path: Path, split: str) -> dict[str, np.ndarray]:
+    """The columns of the array ``attributes`` [items, attributes], by ``attribute_names``; nothing without one.
+
+    For a file that :func:`from_npz` has read. Raises :class:`DataError` where names and columns are not as many.
+    """
+    with np.load(path, allow_pickle=False) as stored:
+        names = {name.lower(): name for name in stored}
+        chosen = _named(names, ("attributes",), split)
+        if chosen is None:
+            return {}
+        values = stored[chosen]
+        values = values[:, None] if values.ndim == 1 else values
+        told = stored[names["attribute_names"]].tolist() if "attribute_names" in names else None
+    if values.ndim != 2 or (told is not None and len(told) != values.shape[1]):
+        raise DataError(
+            f"{path}: attributes have shape {values.shape} and {len(told or [])} names; accepted is [items, "
+            "attributes], and a name for each in attribute_names"
+        )
+    told = [f"attribute{place}" for place in range(values.shape[1])] if told is None else told
+    return {str(name): values[:, place] for place, name in enumerate(told)}
+
+
 def _refused(path: Path, error: Exception) -> str:
     # numpy takes whatever does not begin like a file of its own for pickle; pickle itself begins with byte 80.
     with open(path, "rb") as file:

@@ -41,6 +41,7 @@ class Contrast(FromPictures):
     """
 
     domains: ClassVar[int] = 1
+    one_way: ClassVar[bool] = True
     directions: ClassVar[tuple[str, ...]] = ("AtoB",)
 
     make_generator: Callable[[], nn.Module]

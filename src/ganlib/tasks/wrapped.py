@@ -20,6 +20,7 @@ class _Around(Task):
         object.__setattr__(self, "draws", self.task.draws)
         object.__setattr__(self, "transforms", self.task.transforms)
         object.__setattr__(self, "domains", self.task.domains)
+        object.__setattr__(self, "one_way", self.task.one_way)
         object.__setattr__(self, "directions", self.task.directions)
         object.__setattr__(self, "any_size", self.task.any_size)
 
