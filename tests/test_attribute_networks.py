@@ -40,10 +40,11 @@ def test_a_mask_of_one_keeps_the_picture_and_of_zero_paints_it_over():
         assert torch.equal(made, items if value else colour)
 
 
-def test_the_attributes_are_heard_also_in_a_flat_picture_far_from_its_edges():
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_the_attributes_are_heard_also_in_a_flat_picture_far_from_its_edges(adaptive: bool):
     """Planes added to the input are a constant, which instance normalisation right after it takes away again."""
     torch.manual_seed(0)
-    network = AttributeGenerator(1, num_attributes=3, width=8, blocks=2)
+    network = AttributeGenerator(1, num_attributes=3, width=8, blocks=2, adaptive=adaptive)
     items = torch.full((2, 1, 40, 40), -1.0)
     items[:, :, 17:23, 17:23] = 1.0
     one, other = (network(items, torch.eye(3)[[label] * 2]).colour.detach() for label in (0, 1))
@@ -53,7 +54,7 @@ def test_the_attributes_are_heard_also_in_a_flat_picture_far_from_its_edges():
 
 def test_attributes_of_items_are_not_mixed_up():
     torch.manual_seed(0)
-    network = AttributeGenerator(1, num_attributes=2, width=4, blocks=1, downsamplings=1).double()
+    network = AttributeGenerator(1, num_attributes=2, width=4, blocks=1, downsamplings=1, adaptive=True).double()
     items, attributes = torch.randn(3, 1, 12, 12).double(), torch.randn(3, 2).double()
     together = network(items, attributes).items
     alone = [network(items[i : i + 1], attributes[i : i + 1]).items for i in range(3)]

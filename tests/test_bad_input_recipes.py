@@ -33,6 +33,8 @@ def source(name: str, num_items: int = 12) -> tuple[object, np.ndarray | None]:
             return (items, items), None
         case "domains":
             return items, labels % 2
+        case "attributes":
+            return items, labels
         case _:
             return items, labels if tiny(name).labels == "needed" else None
 
@@ -47,6 +49,9 @@ def test_without_labels_a_recipe_trains_or_says_that_they_are_missing_and_what_t
         for given in (None, labels):
             with pytest.raises(DataError, match="classes, not two sets of pictures; accepted are"):
                 GAN(tiny(name)).fit(items, given, items=8, progress="none")
+    elif tiny(name).material == "attributes":
+        with pytest.raises(UsageError, match=f"recipe {name} needs to know something of each picture: a table"):
+            GAN(tiny(name)).fit(items, items=8, progress="none")
     elif tiny(name).labels == "needed":
         with pytest.raises(UsageError, match=f"recipe {name} .*no labels: give them.*or take a recipe"):
             GAN(tiny(name)).fit(items, items=8, progress="none")

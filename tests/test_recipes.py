@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ganlib import recipes
-from ganlib.core import Augmentation, Batch, Draws, Plan, Spec
+from ganlib.core import Attribute, Augmentation, Batch, Draws, Plan, Spec
 from ganlib.errors import UsageError
 from ganlib.recipe import Recipe, Setting, recipe
 from ganlib.training.runtime import Runtime
@@ -48,9 +48,11 @@ def choices(name: str) -> list[dict[str, str]]:
 
 
 def spec_for(asked: Recipe, spec: Spec) -> Spec:
-    """Items as the recipe learns from them: with another picture beside each, or of two sets."""
+    """Items as the recipe learns from them: with another picture beside each, of two sets, or with attributes."""
     if asked.material == "pairs" and spec.kind == "image":
         return replace(spec, condition=Spec("image", (2, *spec.shape[1:])))
+    if asked.material == "attributes":
+        return replace(spec, attributes=(Attribute("age", 0, 80), Attribute("smile", 0, 1)))
     return replace(spec, classes=("a", "b")) if asked.material == "domains" else spec
 
 
@@ -60,6 +62,8 @@ def make_batch(plan: Plan, spec: Spec, conditional: bool, position: int) -> Batc
     batch = {"real": torch.rand(count, *spec.shape, generator=rng) * 2 - 1}
     if spec.condition is not None:
         batch["condition"] = torch.rand(count, *spec.condition.shape, generator=rng) * 2 - 1
+    if spec.attributes:
+        batch["attributes"] = torch.rand(count, len(spec.attributes), generator=rng)
     labels = torch.arange(count) % 2 if plan.balanced else torch.randint(3, (count,), generator=rng)
     return batch | ({"label": labels} if conditional else {})
 
@@ -112,7 +116,8 @@ def test_a_recipe_trains_or_says_that_it_is_not_for_these_data(
     if not plan.task.draws:
         with torch.no_grad():
             small = torch.zeros(2, plan.task.given(spec).shape[0], 3, 5)
-            made = plan.task.transform(state.average, small, labels)
+            numbers = torch.rand(2, 2 + 3 * conditional) if spec.attributes else labels
+            made = plan.task.transform(state.average, small, numbers)
         assert plan.task.transforms and len(made) == 2 and bool(made.isfinite().all())
         return
     with torch.no_grad():

@@ -115,7 +115,8 @@ def translated(judged: Model, held_out: Data, num_items: int) -> tuple[Data, dic
         made, wanted = quantise(pair.fake).float().cpu(), pair.real.float().cpu()
         items.append(pictures(spec, made).transpose(0, 3, 1, 2))
         if task.domains:
-            labels.append(np.ones(len(made), np.int64) if pair.condition is None else pair.condition.cpu().numpy())
+            known = torch.ones(len(made)).long() if task.one_way else pair.condition
+            labels += [] if known is None else [known.cpu().numpy()]
             continue
         near.append(_distances(maps, made, wanted))
         if pair.condition is not None and pair.condition.shape == wanted.shape:

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, Namespace  # pyright: ignore[reportPriv
 
 from ganlib import __version__, recipes
 from ganlib.commands import (
+    animate,
     compare,
     directions,
     doctor,
@@ -36,6 +37,7 @@ COMMANDS = {
     "prepare": prepare,
     "sample": sample,
     "predict": predict,
+    "animate": animate,
     "interpolate": interpolate,
     "project": project,
     "directions": directions,

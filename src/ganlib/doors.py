@@ -17,6 +17,7 @@ from ganlib.data import Data, load, pictures
 from ganlib.data.codec import decode
 from ganlib.data.prepare import write_shards
 from ganlib.data.show import grid, save_animation, save_folder, save_npz, save_png
+from ganlib.editing import parsed
 from ganlib.errors import MissingError, UsageError, WriteError
 from ganlib.evaluation import Evaluation
 from ganlib.evaluation.page import save_page
@@ -133,14 +134,24 @@ def sample(
     return number
 
 
-def predict(run: str, source: str, out: str, label: str | None, direction: Direction | None, device: str) -> int:
+def predict(
+    run: str,
+    source: str,
+    out: str,
+    label: str | None,
+    direction: Direction | None,
+    device: str,
+    *,
+    attributes: str | None = None,
+) -> int:
     """Write what the generator makes of a picture or a folder of them; returns how many."""
     if not out:
         raise UsageError("--out is empty; name a folder or a .npz file")
     gan = GAN.load(run, device=device)
     asked = None if label is None else gan._class_numbers([label])
     aim = target(gan.model_, direction, asked)
-    return predict_files(gan.model_, Path(source), Path(out), aim if asked is None else int(asked))
+    wish = None if attributes is None else parsed(attributes)
+    return predict_files(gan.model_, Path(source), Path(out), aim if asked is None else int(asked), wish)
 
 
 def evaluate(

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from ganlib.data import encode, pictures
 from ganlib.data.folders import files_below, is_picture, printable
 from ganlib.data.images import read_header, read_pixels, reason
 from ganlib.data.show import grid, save_animation, save_png
+from ganlib.editing import check_edits, parsed
+from ganlib.editing import way as on_the_way
 from ganlib.errors import DataError, GanlibError, MissingError, UsageError, WriteError
 from ganlib.files import explained, write_bytes, write_json
 from ganlib.fitting import Progress
@@ -57,15 +59,7 @@ def interpolate_into(
 ) -> dict[str, Any]:
     """Write a closed walk as an animation or, as .png, a row of pictures for each leg; returns what to tell of it."""
     path = Path(out)
-    if path.suffix.lower() not in (*ANIMATIONS, ".png"):
-        raise UsageError(
-            f"cannot write a walk to {out!r}; accepted are {', '.join(ANIMATIONS)} and .png (its pictures)"
-        )
-    if seconds < LEAST_SECONDS * keys * steps and path.suffix != ".png":
-        raise UsageError(
-            f"{keys * steps} frames in {seconds:g} seconds: each takes {LEAST_SECONDS} at least; give more seconds, or "
-            "fewer steps or keys"
-        )
+    _check_walk(path, keys * steps, seconds)
     gan, space = _opened(run, device)
     gan.check_draw(1, seed, truncation)
     walks = []
@@ -73,14 +67,48 @@ def interpolate_into(
         one = None if number is None else torch.tensor([number])
         points, condition = closed_walk(space, keys, steps, seed=seed, label=one, truncation=truncation)
         walks.append(_shown(gan, items_at(space, points, condition)))
+    _save_walks(path, walks, steps, seconds)
+    return {"out": out, "pictures": keys * steps, "space": space.kind}
+
+
+def animate_into(
+    run: str, source: str, out: str, *, way: str, steps: int, seconds: float, device: str
+) -> dict[str, Any]:
+    """Write pictures on a way of attributes, side by side; returns what to tell."""
+    path, stops = Path(out), [parsed(stop) for stop in way.split(";") if stop.strip()]
+    _check_walk(path, (len(stops) + 1) * steps, seconds)
+    gan = GAN.load(run, device=device)
+    check_edits(gan.model_)
+    _, items = _read(gan, Path(source))
+    walks = []
+    for item in items:
+        vectors = on_the_way(gan.model_, item, stops, steps)
+        walks.append(_shown(gan, gan.model_.sampler.transformed(item.expand(len(vectors), -1, -1, -1), vectors)))
+    _save_walks(path, walks, steps, seconds)
+    return {"out": out, "frames": len(walks[0]), "pictures": len(walks)}
+
+
+def _check_walk(path: Path, frames: int, seconds: float) -> None:
+    if path.suffix.lower() not in (*ANIMATIONS, ".png"):
+        raise UsageError(
+            f"cannot write a walk to {str(path)!r}; accepted are {', '.join(ANIMATIONS)} and .png (its pictures)"
+        )
+    if seconds < LEAST_SECONDS * frames and path.suffix != ".png":
+        raise UsageError(
+            f"{frames} frames in {seconds:g} seconds: each takes {LEAST_SECONDS} at least; give more seconds, or "
+            "fewer steps or keys"
+        )
+
+
+def _save_walks(path: Path, walks: Sequence[np.ndarray], steps: int, seconds: float) -> None:
+    """Walks of as many frames side by side, as an animation, or as a picture of all frames."""
     if path.suffix.lower() == ".png":
         save_png(path, grid(np.concatenate(walks), columns=steps))
-    else:
-        beside = np.stack(walks, 1)
-        scale = max(1, round(FRAME_PIXELS / max(beside.shape[2], beside.shape[3] * len(walks))))
-        frames = (grid(frame, columns=len(walks), scale=scale) for frame in beside)
-        save_animation(path, frames, milliseconds=round(100 * seconds / len(beside)) * 10)
-    return {"out": out, "pictures": keys * steps, "space": space.kind}
+        return
+    beside = np.stack(walks, 1)
+    scale = max(1, round(FRAME_PIXELS / max(beside.shape[2], beside.shape[3] * len(walks))))
+    frames = (grid(frame, columns=len(walks), scale=scale) for frame in beside)
+    save_animation(path, frames, milliseconds=round(100 * seconds / len(beside)) * 10)
 
 
 def project_into(

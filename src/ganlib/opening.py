@@ -329,7 +329,9 @@ def about(data: Data, opened: Opened, run: Run | None) -> list[str]:
         if spec.kind == "image"
         else f"{spec.shape[0]} columns"
     )
-    classes = f", {len(spec.classes)} classes" if opened.setting.conditional else ", unconditional"
+    classes = ", unconditional" * (not spec.attributes)
+    if opened.setting.conditional:
+        classes = f", {len(spec.classes)} classes"
     choice = ", ".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in opened.plan.notes.items()

@@ -22,6 +22,12 @@ def parser() -> ArgumentParser:
         default=None,
         help="between two sets of pictures; A is the first; default AtoB",
     )
+    made.add_argument(
+        "--attributes",
+        type=str | None,
+        default=None,
+        help="what edited pictures shall have, such as smile=1,age=0.3 or class=cat; the rest stays as it is",
+    )
     made.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
     made.add_argument("--json", action="store_true", help="one JSON line on standard output")
     return made
@@ -30,5 +36,13 @@ def parser() -> ArgumentParser:
 def run(options: Namespace) -> None:
     from ganlib.doors import predict
 
-    count = predict(options.run, options.pictures, options.out, options.label, options.direction, options.device)
+    count = predict(
+        options.run,
+        options.pictures,
+        options.out,
+        options.label,
+        options.direction,
+        options.device,
+        attributes=options.attributes,
+    )
     print(json.dumps({"items": count, "out": options.out}) if options.json else f"{count:,} pictures in {options.out}")

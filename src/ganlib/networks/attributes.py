@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ganlib.core import Verdict
 from ganlib.networks.normalised import initialise, pad_to_multiple
@@ -30,25 +31,69 @@ class Edit(NamedTuple):
     mask: Float[Tensor, "batch 1 height width"]  # A, from 0 to 1
 
 
+class AdaptiveBlock(nn.Module):
+    """A residual block whose normalisations have gains and biases of the attributes.
+
+    AdaIN, Huang & Belongie 2017, arXiv:1703.06868; in a block as in Choi et al. 2020 (StarGAN v2), arXiv:1912.01865.
+    """
+
+    def __init__(self, width: int, num_attributes: int) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(nn.Conv2d(width, width, 3, bias=False) for _ in range(2))
+        self.norms = nn.ModuleList(nn.InstanceNorm2d(width) for _ in range(2))
+        self.affine = nn.ModuleList(nn.Linear(num_attributes, 2 * width) for _ in range(2))
+
+    def forward(
+        self, x: Float[Tensor, "batch width h w"], attributes: Float[Tensor, "batch attributes"]
+    ) -> Float[Tensor, "batch width h w"]:
+        made = x
+        for number, (layer, norm, affine) in enumerate(zip(self.convolutions, self.norms, self.affine, strict=True)):
+            gain, bias = affine(attributes.to(x.dtype))[:, :, None, None].chunk(2, 1)
+            made = norm(layer(F.pad(made, (1, 1, 1, 1), mode="reflect"))) * (1 + gain) + bias
+            made = F.relu(made) if number == 0 else made
+        return x + made
+
+
 class AttributeGenerator(nn.Module):
     """GANimation's generator: a mask and a colour map, from a picture and the attributes that it shall have.
 
     The attributes lie beside the picture's channels, each the same at all places. Instance normalisation would take
     just that away again, so the first layer has none (the papers normalise it, and pad with zeros, at whose edges alone
     the attributes are then seen). The body is :class:`ganlib.networks.translator.TranslatingBody`, whose halvings and
-    doublings have 3 x 3 kernels for the papers' 4 x 4. Any size: padded, and cropped back.
+    doublings have 3 x 3 kernels for the papers' 4 x 4. `adaptive` tells the residual blocks too
+    (:class:`AdaptiveBlock`): from the first layer alone a network must carry the attributes through every
+    normalisation that follows. Any size: padded, and cropped back. Raises ValueError for no blocks.
     """
 
     def __init__(
-        self, channels: int, *, num_attributes: int, width: int = 64, blocks: int = 6, downsamplings: int = 2
+        self,
+        channels: int,
+        *,
+        num_attributes: int,
+        width: int = 64,
+        blocks: int = 6,
+        downsamplings: int = 2,
+        adaptive: bool = False,
     ) -> None:
         super().__init__()
+        if blocks < 1:
+            raise ValueError(f"an attribute network of {blocks} residual blocks; accepted is 1 or more")
         self.body = TranslatingBody(
-            channels + num_attributes, width=width, blocks=blocks, downsamplings=downsamplings, first_normalised=False
+            channels + num_attributes,
+            width=width,
+            blocks=0 if adaptive else blocks,
+            downsamplings=downsamplings,
+            first_normalised=False,
+        )
+        self.adaptive = nn.ModuleList(
+            AdaptiveBlock(self.body.widths[-1], num_attributes) for _ in range(blocks if adaptive else 0)
         )
         self.colour = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh())
         self.mask = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, 1, 7), nn.Sigmoid())
         initialise(self)
+        for block in self.adaptive:
+            for affine in block.affine:
+                affine.reset_parameters()
 
     def forward(
         self,
@@ -58,7 +103,10 @@ class AttributeGenerator(nn.Module):
         height, width = items.shape[2:]
         padded = pad_to_multiple(items, self.body.multiple, self.body.least)
         planes = attributes.to(padded.dtype)[:, :, None, None].expand(-1, -1, *padded.shape[2:])
-        x = self.body(torch.cat([padded, planes], 1))
+        x, _ = self.body.encode(torch.cat([padded, planes], 1), len(self.body.blocks))
+        for block in self.adaptive:
+            x = block(x, attributes)
+        x = self.body.doublings(x)
         colour, mask = crop(self.colour(x), height, width), crop(self.mask(x), height, width)
         return Edit((1 - mask) * colour + mask * items, colour, mask)
 

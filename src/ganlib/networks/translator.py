@@ -57,8 +57,6 @@ class TranslatingBody(nn.Module):
     A 7 x 7 convolution, `downsamplings` halvings that double the width, `blocks` residual blocks, as many doublings.
     `antialiased` blurs where it halves, and interpolates where it doubles. Sides are multiples of `multiple`, `least`
     or more. Without `first_normalised` the first layer has a bias and no normalisation.
-
-    Raises ValueError for no blocks.
     """
 
     def __init__(
@@ -73,8 +71,6 @@ class TranslatingBody(nn.Module):
         first_normalised: bool = True,
     ) -> None:
         super().__init__()
-        if blocks < 1:
-            raise ValueError(f"a translating network of {blocks} residual blocks; accepted is 1 or more")
         self.channels_in, self.multiple = channels_in, 2**downsamplings
         self.least = max(4, 2 * self.multiple)  # reflection repeats less than the side
         # Blocks 1 and 5 of 9, as CUT; of fewer the same share.
@@ -139,6 +135,8 @@ class TranslatingGenerator(nn.Module):
         normalisation: Normalisation = "instance",
     ) -> None:
         super().__init__()
+        if blocks < 1:
+            raise ValueError(f"a translating network of {blocks} residual blocks; accepted is 1 or more")
         self.body = TranslatingBody(
             channels_in,
             width=width,

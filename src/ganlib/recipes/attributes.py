@@ -1,11 +1,13 @@
 """One generator for all attributes: pictures edited where a mask allows it."""
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ganlib.recipe import Setting, attributes_recipe
 
 if TYPE_CHECKING:
-    from ganlib.core import Plan
+    from ganlib.core import Objective, Plan
 
 
 @attributes_recipe
@@ -27,7 +29,7 @@ def attributes(
 
     GANimation's generator (a colour map and a mask, from the picture and what it shall have), trained in the manner of
     StarGAN (Choi et al. 2018, arXiv:1711.09020): the discriminator also reads classes and numbers, and what is edited
-    back must be the picture again. Data are pictures with attributes (:func:`ganlib.data.load_attributes`): numbers,
+    back must be the picture again. What is asked also sets gains and biases in the residual blocks. Data are pictures with attributes (:func:`ganlib.data.load_attributes`): numbers,
     classes, or both. ``predict(pictures, attributes={"age": 0.3})`` edits; what is not named stays as the discriminator
     reads it. In place of the papers' WGAN-GP the loss is the relativistic pairing with R1 and R2, of an edited picture
     and a real one that has the wanted attributes. GANimation keeps its masks from closing; here the mask is to leave
@@ -45,14 +47,10 @@ def attributes(
         area: weight of how much of a picture is changed.
         roughness: weight of the differences of the mask between neighbours.
     """
-    import math
-
-    from ganlib.core import Objective, OptimiserSettings, Plan, Schedule, WeightedPenalty, constant
+    from ganlib.core import OptimiserSettings, Plan, Schedule, constant
     from ganlib.errors import UsageError
-    from ganlib.losses import RelativisticPairing
     from ganlib.networks.attributes import AttributeDiscriminator, AttributeGenerator, attribute_layers_for
     from ganlib.networks.translator import downsamplings_for
-    from ganlib.penalties import R1, R2
     from ganlib.recipes._shared import images_only
     from ganlib.tasks.editing import Edit
 
@@ -63,34 +61,23 @@ def attributes(
             "recipe attributes needs to know something of each picture: a table in the folder (a .csv: file name, then "
             "a number for each attribute), sub-folders by class, or labels"
         )
+
+    def generator() -> AttributeGenerator:
+        halvings, told = downsamplings_for(*sides), classes + values
+        return AttributeGenerator(
+            channels, num_attributes=told, width=width, blocks=blocks, downsamplings=halvings, adaptive=True
+        )
+
+    def discriminator() -> AttributeDiscriminator:
+        layers, told = attribute_layers_for(*sides), classes + values
+        return AttributeDiscriminator(setting.spec.shape, num_attributes=told, width=width, layers=layers)
+
     adam = OptimiserSettings(Schedule(learning_rate, learning_rate / 100), beta1=0.5, beta2=constant(0.99))
-    weight = constant(gamma * math.prod(setting.spec.shape) / 3072)
     weights = {"cycle": cycle, "area": area, "roughness": roughness}
-    weights |= {"class": class_weight} if classes else {}
-    weights |= {"values": value_weight} if values else {}
+    weights |= ({"class": class_weight} if classes else {}) | ({"values": value_weight} if values else {})
     return Plan(
-        Edit(
-            lambda: AttributeGenerator(
-                channels,
-                num_attributes=classes + values,
-                width=width,
-                blocks=blocks,
-                downsamplings=downsamplings_for(*sides),
-            ),
-            lambda: AttributeDiscriminator(
-                setting.spec.shape,
-                num_attributes=classes + values,
-                width=width,
-                layers=attribute_layers_for(*sides),
-            ),
-            classes,
-            values,
-        ),
-        Objective(
-            RelativisticPairing(),
-            {name: WeightedPenalty(item, weight, 8) for name, item in (("r1", R1()), ("r2", R2()))},
-            {name: constant(value) for name, value in weights.items()},
-        ),
+        Edit(generator, discriminator, classes, values),
+        _objective(gamma * math.prod(setting.spec.shape) / 3072, weights),
         generator=adam,
         discriminator=adam,
         batch_items=batch_items,
@@ -99,3 +86,12 @@ def attributes(
         joint_verdicts=True,
         notes={} if not values else {"attributes": " ".join(each.name for each in setting.spec.attributes)},
     )
+
+
+def _objective(gamma: float, weights: Mapping[str, float]) -> "Objective":
+    from ganlib.core import Objective, WeightedPenalty, constant
+    from ganlib.losses import RelativisticPairing
+    from ganlib.penalties import R1, R2
+
+    penalties = {name: WeightedPenalty(item, constant(gamma), 8) for name, item in (("r1", R1()), ("r2", R2()))}
+    return Objective(RelativisticPairing(), penalties, {name: constant(value) for name, value in weights.items()})

@@ -24,7 +24,8 @@ class Edit(FromPictures):
     nothing, and reads the same vector from real and fake: ``class`` is the cross-entropy of what it reads, ``values``
     the mean squared error. ``cycle`` is the mean absolute difference between an item and what becomes of it when its
     own attributes are asked of the fake; ``area`` the mean of 1 - A, how much of the pictures is changed, and
-    ``roughness`` the mean absolute difference of A between places beside each other.
+    ``roughness`` the mean absolute difference of A between places beside
+    each other.
     """
 
     domains: ClassVar[int] = 1
@@ -73,7 +74,7 @@ class Edit(FromPictures):
         mask, terms = pair.extra["mask"].float(), self._read(pair, fake)
         terms["cycle"] = (pair.extra["cycle"].float() - pair.extra["given"]).abs().mean()
         terms["area"] = (1 - mask).mean()
-        terms["roughness"] = mask.diff(dim=2).abs().mean() + mask.diff(dim=3).abs().mean()
+        terms["roughness"] = (mask.diff(dim=2).abs().sum() + mask.diff(dim=3).abs().sum()) / mask.numel()
         return terms
 
     def _read(self, pair: Pair, verdict: Verdict) -> Terms:
