@@ -91,9 +91,9 @@ class AttributeGenerator(nn.Module):
         self.colour = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh())
         self.mask = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, 1, 7), nn.Sigmoid())
         initialise(self)
-        for block in self.adaptive:
-            for affine in block.affine:
-                affine.reset_parameters()
+        for module in self.adaptive.modules():
+            if isinstance(module, nn.Linear):
+                module.reset_parameters()
 
     def forward(
         self,

@@ -29,11 +29,12 @@ def attributes(
 
     GANimation's generator (a colour map and a mask, from the picture and what it shall have), trained in the manner of
     StarGAN (Choi et al. 2018, arXiv:1711.09020): the discriminator also reads classes and numbers, and what is edited
-    back must be the picture again. What is asked also sets gains and biases in the residual blocks. Data are pictures with attributes (:func:`ganlib.data.load_attributes`): numbers,
+    back must be the picture again. Data are pictures with attributes (:func:`ganlib.data.load_attributes`): numbers,
     classes, or both. ``predict(pictures, attributes={"age": 0.3})`` edits; what is not named stays as the discriminator
-    reads it. In place of the papers' WGAN-GP the loss is the relativistic pairing with R1 and R2, of an edited picture
-    and a real one that has the wanted attributes. GANimation keeps its masks from closing; here the mask is to leave
-    alone what need not change (`area`), and what is asked keeps it open.
+    reads it. Here what is asked also sets gains and biases in the residual blocks. In place of the papers' WGAN-GP the
+    loss is the relativistic pairing with R1 and R2, of an edited picture and a real one that has the wanted attributes.
+    GANimation keeps its masks from closing; here the mask is to leave alone what need not change (`area`), and what is
+    asked keeps it open.
 
     Args:
         width: channels of the finest layers; the papers have 64.
