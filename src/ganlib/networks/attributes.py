@@ -121,10 +121,13 @@ class AttributeDiscriminator(nn.Module):
 
     A logit per place, [batch, 1, rows, columns], and the attributes of the picture, [batch, attributes], as
     ``Verdict.classes``: the logits of classes, or the values of what is continuous. Both heads are convolutions, 3 x 3
-    and as large as the last grid. It knows nothing of the wanted attributes.
+    and as large as the last grid. It knows nothing of the wanted attributes, unless it is to be `told`: then it has a
+    second logit for the whole picture, by projection on them (Miyato & Koyama 2018, arXiv:1802.05637).
     """
 
-    def __init__(self, shape: Sequence[int], *, num_attributes: int, width: int = 64, layers: int = 6) -> None:
+    def __init__(
+        self, shape: Sequence[int], *, num_attributes: int, width: int = 64, layers: int = 6, told: bool = False
+    ) -> None:
         super().__init__()
         channels, *sides = shape
         grid = tuple(-(-side // 2**layers) for side in sides)
@@ -135,11 +138,21 @@ class AttributeDiscriminator(nn.Module):
         )
         self.patches = nn.Conv2d(widths[-1], 1, 3, 1, 1, bias=False)
         self.attributes = nn.Conv2d(widths[-1], num_attributes, grid, bias=False)
-        initialise(self)
+        self.whole = nn.Conv2d(widths[-1], 1 + num_attributes, grid, bias=False) if told else None
 
-    def forward(self, items: Float[Tensor, "batch channels height width"], condition: Tensor | None = None) -> Verdict:
+    def forward(
+        self,
+        items: Float[Tensor, "batch channels height width"],
+        attributes: Float[Tensor, "batch attributes"] | None = None,
+    ) -> Verdict:
         x, features = pad(items, *self.size), []
         for stage in self.stages:
             x = stage(x)
             features.append(x)
-        return Verdict((self.patches(x),), tuple(features), self.attributes(x).flatten(1))
+        logits = [self.patches(x)]
+        if self.whole is not None:
+            if attributes is None:
+                raise ValueError("this network was built to be told attributes: pass them, [batch, attributes]")
+            own = self.whole(x).flatten(1)
+            logits.append(own[:, 0] + (own[:, 1:] * attributes.to(own.dtype)).sum(1))
+        return Verdict(tuple(logits), tuple(features), self.attributes(x).flatten(1))

@@ -17,8 +17,8 @@ def attributes(
     width: int = 32,
     blocks: int = 3,
     batch_items: int = 16,
-    learning_rate: float = 5e-4,
-    gamma: float = 1.0,
+    learning_rate: float = 2e-3,
+    gamma: float = 2.0,
     class_weight: float = 1.0,
     value_weight: float = 10.0,
     cycle: float = 10.0,
@@ -71,16 +71,18 @@ def attributes(
 
     def discriminator() -> AttributeDiscriminator:
         layers, told = attribute_layers_for(*sides), classes + values
-        return AttributeDiscriminator(setting.spec.shape, num_attributes=told, width=width, layers=layers)
+        return AttributeDiscriminator(setting.spec.shape, num_attributes=told, width=width, layers=layers, told=True)
 
-    adam = OptimiserSettings(Schedule(learning_rate, learning_rate / 100), beta1=0.5, beta2=constant(0.99))
+    def adam(rate: float) -> OptimiserSettings:
+        return OptimiserSettings(Schedule(rate, rate / 100), beta2=constant(0.99))
+
     weights = {"cycle": cycle, "area": area, "roughness": roughness}
     weights |= ({"class": class_weight} if classes else {}) | ({"values": value_weight} if values else {})
     return Plan(
         Edit(generator, discriminator, classes, values),
         _objective(gamma * math.prod(setting.spec.shape) / 3072, weights),
-        generator=adam,
-        discriminator=adam,
+        generator=adam(learning_rate / 2),
+        discriminator=adam(learning_rate),
         batch_items=batch_items,
         ema_halflife_items=constant(2_000),
         items=1_000_000,

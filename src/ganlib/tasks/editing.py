@@ -19,9 +19,9 @@ from ganlib.tasks.from_pictures import FromPictures
 class Edit(FromPictures):
     """Real: an item. Fake: what the generator makes of another one, which is to have the attributes of the first.
 
-    The other is half a batch away, so that it is the same one however many processes share the batch. The generator is
-    told a vector: 1 for the class and 0 for the others, then the attributes from 0 to 1. The discriminator is told
-    nothing, and reads the same vector from real and fake: ``class`` is the cross-entropy of what it reads, ``values``
+    The other is half a batch away, so that it is the same one however many processes share the batch. Both
+    networks are told a vector: 1 for the class and 0 for the others, then the attributes from 0 to 1. The discriminator
+    also reads it from real and fake: ``class`` is the cross-entropy of what it reads, ``values``
     the mean squared error. ``cycle`` is the mean absolute difference between an item and what becomes of it when its
     own attributes are asked of the fake; ``area`` the mean of 1 - A, how much of the pictures is changed, and
     ``roughness`` the mean absolute difference of A between places beside
@@ -44,6 +44,9 @@ class Edit(FromPictures):
     def draw(self, batch: Batch, draws: Draws) -> Batch:
         return batch
 
+    def condition(self, batch: Batch, draws: Draws) -> Condition:
+        return self.vector(batch)
+
     def vector(self, batch: Batch) -> Tensor:
         """What the generator is told of items with these labels and attributes, [batch, classes + attributes]."""
         parts = [F.one_hot(batch["label"], self.num_classes).float()] if self.num_classes else []
@@ -53,9 +56,8 @@ class Edit(FromPictures):
         given, vector = batch["real"], self.vector(batch)
         edited: Edited = generator(given, halfway(vector))  # type: ignore[assignment]
         back: Edited = generator(edited.items, vector)  # type: ignore[assignment]
-        extra = {"given": given, "cycle": back.items, "mask": edited.mask, "vector": halfway(vector)}
-        label = halfway(batch["label"]) if self.num_classes else None
-        return Pair(halfway(given), edited.items, label, extra)
+        extra = {"given": given, "cycle": back.items, "mask": edited.mask}
+        return Pair(halfway(given), edited.items, halfway(vector), extra)
 
     def transform(self, generator: Callable[..., Tensor], items: Tensor, condition: Condition) -> Tensor:
         if condition is None:
@@ -79,14 +81,13 @@ class Edit(FromPictures):
 
     def _read(self, pair: Pair, verdict: Verdict) -> Terms:
         """How far what the discriminator reads is from what the items have, or are to have."""
-        assert verdict.classes is not None
+        assert verdict.classes is not None and pair.condition is not None
         classes, values = verdict.classes[:, : self.num_classes], verdict.classes[:, self.num_classes :]
         terms: Terms = {}
         if self.num_classes:
-            assert pair.condition is not None
-            terms["class"] = F.cross_entropy(classes, pair.condition)
+            terms["class"] = F.cross_entropy(classes, pair.condition[:, : self.num_classes])
         if self.num_values:
-            terms["values"] = F.mse_loss(values, pair.extra["vector"][:, self.num_classes :])
+            terms["values"] = F.mse_loss(values, pair.condition[:, self.num_classes :])
         return terms
 
 
