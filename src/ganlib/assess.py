@@ -117,7 +117,8 @@ def translated(judged: Model, held_out: Data, num_items: int) -> tuple[Data, dic
         if task.domains:
             known = torch.ones(len(made)).long() if task.one_way else pair.condition
             if judged.recipe.material == "attributes":
-                known = pair.condition[:, : len(spec.classes)].argmax(1) if judged.label_share else None
+                told = pair.condition if judged.label_share else None
+                known = None if told is None else told[:, : len(spec.classes)].argmax(1)
             labels += [] if known is None else [known.cpu().numpy()]
             continue
         near.append(_distances(maps, made, wanted))
