@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ganlib.recipe import Setting, attributes_recipe
 
 if TYPE_CHECKING:
-    from ganlib.core import Objective, Plan
+    from ganlib.core import Objective, Plan, Schedule
 
 
 @attributes_recipe
@@ -76,8 +76,9 @@ def attributes(
     def adam(rate: float) -> OptimiserSettings:
         return OptimiserSettings(Schedule(rate, rate / 100), beta2=constant(0.99))
 
-    weights = {"cycle": cycle, "area": area, "roughness": roughness}
-    weights |= ({"class": class_weight} if classes else {}) | ({"values": value_weight} if values else {})
+    weights = {"cycle": constant(cycle), "area": Schedule(0.0, area, 0.2, 0.6), "roughness": constant(roughness)}
+    weights |= {"class": constant(class_weight)} if classes else {}
+    weights |= {"values": constant(value_weight)} if values else {}
     return Plan(
         Edit(generator, discriminator, classes, values),
         _objective(gamma * math.prod(setting.spec.shape) / 3072, weights),
@@ -91,10 +92,10 @@ def attributes(
     )
 
 
-def _objective(gamma: float, weights: Mapping[str, float]) -> "Objective":
+def _objective(gamma: float, weights: "Mapping[str, Schedule]") -> "Objective":
     from ganlib.core import Objective, WeightedPenalty, constant
     from ganlib.losses import RelativisticPairing
     from ganlib.penalties import R1, R2
 
     penalties = {name: WeightedPenalty(item, constant(gamma), 8) for name, item in (("r1", R1()), ("r2", R2()))}
-    return Objective(RelativisticPairing(), penalties, {name: constant(value) for name, value in weights.items()})
+    return Objective(RelativisticPairing(), penalties, weights)
