@@ -60,7 +60,7 @@ def wanted(
     return own
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def read(model: Model, items: Float[Tensor, "items channels height width"]) -> Float[Tensor, "items attributes"]:
     """What the discriminator reads: 1 for the likeliest class, attributes from 0 to 1; of other sizes at its own."""
     if model.discriminator is None:
@@ -72,7 +72,8 @@ def read(model: Model, items: Float[Tensor, "items channels height width"]) -> F
     found = []
     for part in items.split(64):
         seen = part if part.shape[2:] == size else F.interpolate(part, size, mode="bilinear", antialias=True)
-        answer = model.discriminator(seen.to(model.device)).classes.float().cpu()
+        nothing = torch.zeros(len(seen), classes + len(model.setting.spec.attributes), device=model.device)
+        answer = model.discriminator(seen.to(model.device), nothing).classes.float().cpu()  # read before it is told
         one = [F.one_hot(answer[:, :classes].argmax(1), classes).float()] if classes else []
         found.append(torch.cat([*one, answer[:, classes:].clamp(0, 1)], 1))
     return torch.cat(found)

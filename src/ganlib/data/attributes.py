@@ -145,9 +145,10 @@ def _of_folder(folder: Path, table: Path, options: Options) -> Data:
         lambda number: found.content(kept[number]),
         labels,
         () if classes else found.classes,
-        [*unlisted, *problems],
+        unlisted,
     )
     data = gather(gathering, options)
+    data = replace(data, unreadable=tuple(sorted([*data.unreadable, *problems])))
     bad = {name for name, _ in data.unreadable}
     values = [rows[wanted[place]] for place in kept if found.names[place] not in bad]
     return with_attributes(data, dict(zip(names, zip(*values, strict=True), strict=True)) if names else {}, str(table))

@@ -23,6 +23,10 @@ LEAK = 0.01
 """The slope of the discriminator's rectifiers below zero, as in StarGAN."""
 
 
+OPEN = -3.0
+"""The mask's bias at the start: what it keeps from the beginning the colour map never learns to paint."""
+
+
 class Edit(NamedTuple):
     """x' = (1 - A) C + A x, and what it was made of. Where the mask is 1 the picture stays."""
 
@@ -91,6 +95,7 @@ class AttributeGenerator(nn.Module):
         self.colour = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh())
         self.mask = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, 1, 7), nn.Sigmoid())
         initialise(self)
+        nn.init.constant_(self.mask[1].bias, OPEN)
         for module in self.adaptive.modules():
             if isinstance(module, nn.Linear):
                 module.reset_parameters()
