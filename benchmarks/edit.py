@@ -42,7 +42,7 @@ def widths(digits: np.ndarray) -> np.ndarray:
     """The width of the strokes of pictures [n, h, w] in bytes, in pixels."""
     found = np.empty(len(digits))
     for number, digit in enumerate(digits):
-        distance = ndimage.distance_transform_edt(digit > 85)
+        distance = np.asarray(ndimage.distance_transform_edt(digit > 85))
         ridge = (distance > 0) & (distance >= ndimage.maximum_filter(distance, 3))
         found[number] = 2 * distance[ridge].mean() if ridge.any() else 0.0
     return found
@@ -100,8 +100,8 @@ def sheets(gan: GAN, test: Data, known: np.ndarray, folder: Path) -> float:
     given = pixels(test)[chosen]
     rows = [given, *(gan.predict(given, attributes={"class": str(digit)}) for digit in range(10))]
     save_png(folder / "classes.png", grid(np.stack(rows, 1).reshape(-1, 28, 28)[..., None], len(rows)))
-    ends = np.percentile(known, [5, 95])
-    frames = np.stack([gan.predict(given, attributes={"width": float(w)}) for w in np.linspace(*ends, FRAMES)], 1)
+    low, high = np.percentile(known, [5, 95])
+    frames = np.stack([gan.predict(given, attributes={"width": float(w)}) for w in np.linspace(low, high, FRAMES)], 1)
     save_png(folder / "widths.png", grid(frames[:, ::3].reshape(-1, 28, 28)[..., None], FRAMES // 3))
     steps = np.abs(np.diff(frames.astype(np.float64), axis=1)).mean((0, 2, 3))
     return round(float(steps.max() / steps.mean()), 3)

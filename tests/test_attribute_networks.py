@@ -19,6 +19,8 @@ def test_an_edit_is_a_mixture_by_the_mask(size: tuple[int, int]):
     with torch.no_grad():
         for weight in network.parameters():
             weight.mul_(20)  # so that mask and colour take all their values
+        for head in (network.mask[1], network.colour[1]):
+            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
     items, attributes = torch.rand(2, 3, *size) * 2 - 1, torch.randn(2, 2)
     made, colour, mask = (found.detach() for found in network(items, attributes))
     assert made.shape == colour.shape == (2, 3, *size) and mask.shape == (2, 1, *size)

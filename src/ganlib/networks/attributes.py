@@ -93,9 +93,11 @@ class AttributeGenerator(nn.Module):
             AdaptiveBlock(self.body.widths[-1], num_attributes) for _ in range(blocks if adaptive else 0)
         )
         self.colour = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh())
-        self.mask = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, 1, 7), nn.Sigmoid())
+        to_mask = nn.Conv2d(width, 1, 7)
+        self.mask = nn.Sequential(nn.ReflectionPad2d(3), to_mask, nn.Sigmoid())
         initialise(self)
-        nn.init.constant_(self.mask[1].bias, OPEN)
+        assert to_mask.bias is not None
+        nn.init.constant_(to_mask.bias, OPEN)
         for module in self.adaptive.modules():
             if isinstance(module, nn.Linear):
                 module.reset_parameters()
