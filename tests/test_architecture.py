@@ -40,6 +40,7 @@ RANKS = [
         "opening",
         "reading",
         "predicting",
+        "picturing",
         "latents",
         "assess",
         "gan",
