@@ -28,6 +28,7 @@ RANKS = [
         "recipes",
         "remedies",
         "sampling",
+        "tiling",
         "stopping",
         "pace",
         "session",
