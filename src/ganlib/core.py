@@ -335,6 +335,20 @@ class Augmentation:
     pseudo: bool = False
 
 
+@dataclass(frozen=True)
+class FakeBuffer:
+    """Earlier fakes that the discriminator's turn judges in place of some new ones, so that it does not forget them.
+
+    Of each of so many `conditions` (classes or domains; 1 without any) so many `items` are kept. Once there are, a new
+    fake is exchanged for one of them with the probability `share`. Shrivastava et al. 2017, arXiv:1612.07828, section
+    2.3, which exchanges half of each batch; Zhu et al. 2017, arXiv:1703.10593, section 4, which keeps 50.
+    """
+
+    items: int = 50
+    conditions: int = 1
+    share: float = 0.5
+
+
 Action = Literal["note", "rollback", "stop"]
 """Say it and go on; return to the last healthy checkpoint with other randomness and lower rates; end the training."""
 
@@ -371,6 +385,7 @@ class Plan:
     mixed_precision: bool = True  # False where eight bits of a number would be too few, as in vectors
     health: Health = field(default_factory=Health)
     augmentation: Augmentation | None = None
+    fake_buffer: FakeBuffer | None = None
     balanced: bool = False  # batches hold as many items of each class, one of each in turn
     joint_verdicts: bool = False  # one pass over real and fake together; right only where no layer mixes items
     top_share: Schedule = field(default_factory=lambda: constant(1.0))  # of the fakes, the best: the generator's loss
