@@ -64,6 +64,12 @@ def pix2pix(
             "pictures side by side, or (given, wanted); or have the given ones made: degrade=grey, noise, mask, down4"
         )
 
+    if adversary == "none" and feature_matching:
+        raise UsageError(
+            f"feature_matching={feature_matching} of recipe pix2pix compares features of the discriminator, and "
+            "adversary=none has none; leave it out, or take perceptual"
+        )
+
     def judge() -> PatchDiscriminator:
         layers, norm = layers_for(*shape[1:]), "batch" if paper else "none"
         return PatchDiscriminator(
