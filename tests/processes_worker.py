@@ -22,7 +22,17 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ganlib.augment import AdaptivePipeline
-from ganlib.core import Augmentation, Batch, Objective, OptimiserSettings, Plan, Verdict, WeightedPenalty, constant
+from ganlib.core import (
+    Augmentation,
+    Batch,
+    FakeBuffer,
+    Objective,
+    OptimiserSettings,
+    Plan,
+    Verdict,
+    WeightedPenalty,
+    constant,
+)
 from ganlib.data import load
 from ganlib.errors import DataError, DivergedError
 from ganlib.gan import GAN
@@ -52,6 +62,7 @@ from ganlib.training.step import step
 from ganlib.training.team import Team, join
 
 BATCH, SEED = 16, 3
+REMEMBERED = ("memories", "augment", "buffer")
 PLAIN_SGD = OptimiserSettings(constant(1.0), kind="sgd")  # the change of a weight is its gradient
 EXACT = {"r1": WeightedPenalty(R1(), constant(0.7)), "r2": WeightedPenalty(R2(), constant(0.3))}
 FINITE = {"r1": WeightedPenalty(R1(0.1), constant(0.7)), "r2": WeightedPenalty(R2(0.1), constant(0.3))}
@@ -194,6 +205,7 @@ CHANGING: dict[str, Callable[[], Plan]] = {
     "history": lambda: changing(task := perceptrons(), history(task)),
     "adaptive": lambda: changing(perceptrons(), {"penalties": EXACT}, augmentation=ADAPTIVE),
     "adaptive, accumulated": lambda: changing(perceptrons(), augmentation=ADAPTIVE, accumulate=2),
+    "buffer": lambda: changing(perceptrons(), fake_buffer=FakeBuffer(24)),
     "pseudo": lambda: changing(perceptrons(), augmentation=PSEUDO),
     "growing": lambda: changing(growing(), {"penalties": SLOPE}),
     "growing, history": lambda: changing(task := growing(), history(task)),
@@ -237,9 +249,7 @@ def weights(state: State) -> dict[str, Tensor]:
 def remembered(state: State) -> dict[str, list[float]]:
     """What penalties and the augmentation know of the steps before, and how far the networks have grown."""
     files = to_tensors(state)
-    known = {
-        f"{group}.{name}": value for group in ("memories", "augment") for name, value in files.get(group, {}).items()
-    }
+    known = {f"{group}.{name}": value for group in REMEMBERED for name, value in files.get(group, {}).items()}
     grown = {
         f"{group}.{name}": value
         for group in ("generator", "discriminator", "average")

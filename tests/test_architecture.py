@@ -11,7 +11,7 @@ import pytest
 SRC = Path(__file__).resolve().parents[1] / "src" / "ganlib"
 FILES = sorted(SRC.rglob("*.py"))
 RANKS = [
-    {"__init__", "core", "errors", "files", "recipe"},
+    {"__init__", "core", "spec", "errors", "files", "recipe"},
     {
         "augment",
         "losses",
@@ -28,6 +28,7 @@ RANKS = [
         "recipes",
         "remedies",
         "sampling",
+        "tiling",
         "stopping",
         "pace",
         "session",
@@ -41,6 +42,7 @@ RANKS = [
         "reading",
         "predicting",
         "editing",
+        "picturing",
         "latents",
         "assess",
         "gan",

@@ -13,13 +13,17 @@ from ganlib.comparison.contenders import contender, fitted
 from ganlib.core import Draws, Spec
 from ganlib.data import Data, load, load_domains, load_pairs
 from ganlib.errors import DataError, UsageError
-from ganlib.looking import HEALTH_ITEMS, _spread
+from ganlib.looking import HEALTH_ITEMS, _features, _reference, _spread, real_features
+from ganlib.pace import Pace
 from ganlib.reading import split
 from ganlib.recipe import Setting
 from ganlib.recipes.cut import cut
 from ganlib.recipes.cyclegan import cyclegan
 from ganlib.recipes.pix2pix import pix2pix
 from ganlib.remedies import consistency, deviation, minibatch, packing, virtual_norm
+from ganlib.sampling import Sampler
+from ganlib.session import Session
+from ganlib.stopping import StopWish
 from ganlib.tasks.contrast import Contrast
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import create, restore, to_facts, to_tensors
@@ -82,6 +86,30 @@ def test_signs_of_health_are_of_both_sets() -> None:
     found = _spread(rows, 2)[:, 0]
     assert len(found) == HEALTH_ITEMS and (found % 2).float().mean() == 0.5
     assert _spread(rows, 1)[:, 0].tolist() == list(range(0, 2 * HEALTH_ITEMS, 2))
+
+
+@pytest.mark.parametrize("recipe", [cyclegan(**SMALL, blocks=1), cut(**SMALL, blocks=1)], ids=lambda each: each.name)
+def test_what_is_real_is_read_without_making_the_fakes(recipe: Any) -> None:
+    data = two_sets(5, 7)
+    plan = recipe.plan(Setting(data.spec, 12, "cpu", conditional=True))
+    state = create(plan, Runtime(), 0, 12)
+    sampler = Sampler(plan.task, state.average, "cpu", (0.5, 0.5))
+    session = Session(plan, state, data, None, Runtime(), 0, Pace(), sampler, None, StopWish())
+    reals = (sampler.paired(batch).real for batch in _reference(session))
+    wanted = _features(session, [torch.cat(list(reals))])
+
+    def busy(*given: Any) -> None:
+        raise AssertionError("the generator has no part in this")
+
+    state.average.register_forward_pre_hook(busy)
+    assert torch.equal(real_features(session), wanted) and real_features(session) is session.real_features
+
+
+def test_features_of_no_discriminator_are_refused() -> None:
+    setting = Setting(load_pairs((pictures(3), pictures(3, 9))).spec, 3, "cpu")
+    with pytest.raises(UsageError, match=r"feature_matching=1\.0 of recipe pix2pix .* adversary=none has none"):
+        pix2pix(adversary="none", feature_matching=1.0).plan(setting)
+    assert pix2pix(adversary="none").plan(setting).objective.loss is None
 
 
 def test_a_translation_goes_where_it_is_told(trained: GAN) -> None:

@@ -77,6 +77,7 @@ def test_the_cases_remember_and_change_something(found: dict[str, Any]):
     assert after["lecam"]["memories.discriminator/lecam.seen"] == [64]
     assert after["path length"]["memories.generator/paths.mean"][0] > 0
     assert after["history"]["memories.discriminator/history.num_updates"] == [4]
+    assert after["buffer"]["buffer.counts"] == [24]
     for case, start in (("adaptive", 0.4), ("pseudo", 0.4)):
         assert 0 < after[case]["augment.probability"][0] < 1 and after[case]["augment.probability"][0] != start
     assert after["growing"]["generator.growing.growth"] == [1 << 20], "a whole stage"

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from ganlib import recipes
-from ganlib.core import Attribute, Augmentation, Batch, Draws, Plan, Spec
+from ganlib.core import Augmentation, Batch, Draws, Plan, Spec
 from ganlib.errors import UsageError
 from ganlib.recipe import Recipe, Setting, recipe
+from ganlib.spec import Attribute
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import create
 from ganlib.training.step import step

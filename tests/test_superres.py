@@ -135,7 +135,7 @@ def test_the_command_enlarges_a_folder_of_any_sizes(trained: Path, tmp_path: Pat
         (tmp_path / "low" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(tmp_path / "low" / name)
     assert run("predict", str(trained), str(tmp_path / "low"), "--out", str(tmp_path / "out"), "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"items": 3, "out": str(tmp_path / "out")}
+    assert json.loads(capsys.readouterr().out) == {"items": 3, "out": str(tmp_path / "out"), "unreadable": []}
     made = {p.relative_to(tmp_path / "out").as_posix(): read(p).shape for p in (tmp_path / "out").rglob("*.png")}
     assert made == {"a.png": (8, 12), "b.png": (8, 12), "in/c.png": (14, 10)}
     one = GAN.load(trained).predict(read(tmp_path / "low/a.png")[None])[0]

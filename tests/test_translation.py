@@ -201,3 +201,44 @@ def test_contrast_translates_the_first_set_and_compares_place_by_place(identity:
         alone: Contrasted = network(batch["real"][rows], [at[rows] for at in places])
         layers = [patch_contrast(q, k) for q, k in zip(alone.of_made, alone.of_given, strict=True)]
         assert terms[name].item() == pytest.approx(torch.stack(layers).mean().item(), rel=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_what_is_made_of_a_mirror_image_is_compared_mirrored_back(symmetric: bool) -> None:
+    """Kernels that are their own mirror images make of a mirror image the mirror image; a last one that is not, not."""
+    torch.manual_seed(0)
+    translator = TranslatingGenerator(1, 1, width=3, blocks=1, downsamplings=0)
+    for module in translator.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+            if symmetric or module is not translator.last[1]:
+                module.weight.copy_((module.weight + module.weight.flip(3)) / 2)
+    shapes = translator.feature_shapes(6, 6)
+    network = ContrastingGenerator(translator, shapes, units=5)
+    items, mirrored = pictures(4, 1, 6, 6), torch.tensor([True, False, True, True])
+    places = [torch.arange(rows * columns).expand(4, -1) for _, rows, columns in shapes]
+    plain, found = network(items, places), network(items, places, mirrored)
+    for one, other in zip(plain.of_given, found.of_given, strict=True):
+        assert torch.allclose(one, other, atol=1e-4), "the places are those of the picture as it was given"
+    assert torch.allclose(found.made[1], plain.made[1], atol=1e-5), "row 1 is not mirrored"
+    same = torch.allclose(found.made[0], plain.made[0].flip(2), atol=1e-4)
+    alike = all(torch.allclose(a[0], b[0], atol=1e-3) for a, b in zip(found.of_made, plain.of_made, strict=True))
+    assert same == alike == symmetric, "the comparison tells whether the two are each other's mirror image"
+
+
+def test_with_flips_every_second_pair_is_made_of_its_mirror_image() -> None:
+    translator = TranslatingGenerator(1, 1, width=4, blocks=2, downsamplings=1, antialiased=True)
+    shapes = translator.feature_shapes(8, 8)
+    network = ContrastingGenerator(translator, shapes, units=6)
+    for identity in (True, False):
+        task = Contrast(nothing, nothing, shapes, 7, identity, flips=True)
+        batch = task.draw({"real": pictures(40, 1, 8, 8), "label": torch.tensor([0, 1] * 20)}, draws())
+        mirrored = batch["mirrored"][::2]
+        assert torch.equal(mirrored, batch["mirrored"][1::2]) and 4 <= int(mirrored.sum()) <= 16
+        pair, given = task.pair(network, batch), batch["real"][::2]
+        turned = torch.where(mirrored[:, None, None, None], given.flip(3), given)
+        assert torch.allclose(pair.fake, network(turned), atol=1e-5)
+        assert torch.equal(pair.extra["items"], turned), "what is shown beside it is what it was made of"
+        assert torch.equal(pair.real, batch["real"][1::2]), "what is real stays as it is"
+    assert "mirrored" not in Contrast(nothing, nothing, shapes, 7).draw({"real": pictures(4, 1, 8, 8)}, draws())

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ganlib.errors import UsageError
+from ganlib.spec import Spec
 
 Batch = dict[str, Tensor]
 """What the data layer hands over: ``real``, ``label`` where there are classes, ``condition`` where the data are pairs,
@@ -25,30 +26,6 @@ Terms = dict[str, Tensor]
 
 Condition = Tensor | None
 """All that is known besides the latent: class numbers, a source image, a mel spectrogram; None where nothing is."""
-
-
-@dataclass(frozen=True)
-class Attribute:
-    """A number that each item has besides: 0 for the networks is `low` for its owner, and 1 is `high`."""
-
-    name: str
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What one item is, and how the networks' numbers relate to those of its owner: ``x = offset + scale * y``."""
-
-    kind: Literal["image", "vector"]
-    shape: tuple[int, ...]  # as the networks see it: (channels, height, width), or (columns,)
-    classes: tuple[str, ...] = ()
-    dtype: str = "uint8"  # of the owner's data
-    layout: str = "HWC"  # order of the owner's axes: HWC, CHW, HW, or C for vectors
-    offset: tuple[float, ...] = (127.5,)  # one number, or one per column
-    scale: tuple[float, ...] = (127.5,)
-    condition: "Spec | None" = None  # of the picture that comes with each item, where the data are pairs
-    attributes: tuple[Attribute, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -348,6 +325,20 @@ class Augmentation:
     pseudo: bool = False
 
 
+@dataclass(frozen=True)
+class FakeBuffer:
+    """Earlier fakes that the discriminator's turn judges in place of some new ones, so that it does not forget them.
+
+    Of each of so many `conditions` (classes or domains; 1 without any) so many `items` are kept. Once there are, a new
+    fake is exchanged for one of them with the probability `share`. Shrivastava et al. 2017, arXiv:1612.07828, section
+    2.3, which exchanges half of each batch; Zhu et al. 2017, arXiv:1703.10593, section 4, which keeps 50.
+    """
+
+    items: int = 50
+    conditions: int = 1
+    share: float = 0.5
+
+
 Action = Literal["note", "rollback", "stop"]
 """Say it and go on; return to the last healthy checkpoint with other randomness and lower rates; end the training."""
 
@@ -384,6 +375,7 @@ class Plan:
     mixed_precision: bool = True  # False where eight bits of a number would be too few, as in vectors
     health: Health = field(default_factory=Health)
     augmentation: Augmentation | None = None
+    fake_buffer: FakeBuffer | None = None
     balanced: bool = False  # batches hold as many items of each class, one of each in turn
     joint_verdicts: bool = False  # one pass over real and fake together; right only where no layer mixes items
     top_share: Schedule = field(default_factory=lambda: constant(1.0))  # of the fakes, the best: the generator's loss

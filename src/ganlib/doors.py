@@ -25,7 +25,8 @@ from ganlib.files import explained, write_bytes
 from ganlib.gan import GAN
 from ganlib.metrics.features import FeatureExtractor
 from ganlib.metrics.named import named
-from ganlib.predicting import Direction, predict_files, target
+from ganlib.picturing import Predicted, predict_files
+from ganlib.predicting import Direction, target
 from ganlib.progress import say
 from ganlib.reading import read_as
 from ganlib.remedies import parse
@@ -141,17 +142,18 @@ def predict(
     label: str | None,
     direction: Direction | None,
     device: str,
+    json: bool,
     *,
     attributes: str | None = None,
-) -> int:
-    """Write what the generator makes of a picture or a folder of them; returns how many."""
+) -> Predicted:
+    """Write what the generator makes of a picture or a folder of them; returns how many, and which were left out."""
     if not out:
         raise UsageError("--out is empty; name a folder or a .npz file")
     gan = GAN.load(run, device=device)
     asked = None if label is None else gan._class_numbers([label])
     aim = target(gan.model_, direction, asked)
-    wish = None if attributes is None else parsed(attributes)
-    return predict_files(gan.model_, Path(source), Path(out), aim if asked is None else int(asked), wish)
+    wish, number = None if attributes is None else parsed(attributes), aim if asked is None else int(asked)
+    return predict_files(gan.model_, Path(source), Path(out), number, "none" if json else "auto", wish)
 
 
 def evaluate(

@@ -4,7 +4,6 @@ import io
 import math
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,12 +15,10 @@ from torch import Tensor
 
 from ganlib.core import Spec
 from ganlib.data import encode, pictures
-from ganlib.data.folders import files_below, is_picture, printable
-from ganlib.data.images import read_header, read_pixels, reason
 from ganlib.data.show import grid, save_animation, save_png
 from ganlib.editing import check_edits, parsed
 from ganlib.editing import way as on_the_way
-from ganlib.errors import DataError, GanlibError, MissingError, UsageError, WriteError
+from ganlib.errors import DataError, UsageError, WriteError
 from ganlib.files import explained, write_bytes, write_json
 from ganlib.fitting import Progress
 from ganlib.gan import GAN
@@ -30,6 +27,7 @@ from ganlib.latents.mix import mixed
 from ganlib.latents.project import Projected, Search, maps_for, project
 from ganlib.latents.space import Kind, Space, Styles, items_at, picture_space, random_points
 from ganlib.latents.walk import closed_walk
+from ganlib.picturing import picture_files, pixels_of, told
 from ganlib.progress import Style, shown
 
 ANIMATIONS = (".gif", ".webp", ".apng")
@@ -254,29 +252,17 @@ def _folder(out: str) -> Path:
 
 def _read(gan: GAN, source: Path) -> tuple[list[str], Tensor]:
     """Names without ending, and the pictures, cut and resized to the size that the model makes."""
-    channels, *size = gan.model_.setting.spec.shape
-    if not source.exists():
-        raise MissingError(f"{source} does not exist; give a picture or a folder of pictures")
-    below = list(files_below(source, [])) if source.is_dir() else [source.name]
-    names = [name for name in below if is_picture(name)]
-    if not names:
-        raise DataError(f"{source} holds no picture; give a picture (.png, .jpg, ...) or a folder of pictures")
-    if channels not in (1, 3, 4):
-        raise UsageError(f"this model makes items of {channels} channels, which no picture file has; use GAN.project")
+    channels, height, width = gan.model_.setting.spec.shape
+    files, problems = picture_files(source, channels)
     arrays = []
-    for path in (source / name if source.is_dir() else source for name in names):
-        where = printable(str(path))
+    for file in files:
         try:
-            grey = read_header(path).grey
-            arrays.append(read_pixels(path, channels, False, (size[0], size[1])))
-        except (OSError, ValueError, SyntaxError, GanlibError) as error:
-            raise DataError(f"{where} cannot be read: {reason(error)}; mend it or leave it out") from error
-        if channels == 1 and not grey:
-            raise DataError(f"{where} has colours; this model was trained on grey pictures: convert it")
-    stems = [str(Path(name).with_suffix("")) for name in names]
-    counts = Counter(stems)
-    unique = [stem if counts[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
-    return unique, encode(Spec("image", (channels, *size)), np.stack(arrays))
+            arrays.append(pixels_of(file.path, channels, (height, width)))
+        except DataError as error:
+            problems.append((str(file.path), str(error)))
+        if problems:
+            raise DataError(f"{told(problems)}; mend it or leave it out")
+    return [file.stem for file in files], encode(Spec("image", (channels, height, width)), np.stack(arrays))
 
 
 def _save_projected(gan: GAN, space: Space, base: Path, real: Tensor, found: Projected) -> None:

@@ -18,6 +18,7 @@ from ganlib.metrics.scores import frechet_distance, neighbourhood
 from ganlib.penalties import item_logits
 from ganlib.sampling import refresh_statistics
 from ganlib.session import Session
+from ganlib.tasks.unpaired import beside
 
 SCORE_ITEMS = 1000
 HEALTH_ITEMS = 500  # of these, for what compares all with all
@@ -95,10 +96,19 @@ def score_items(session: Session) -> int:
 def real_features(session: Session) -> Tensor:
     """The features of the items that samples are compared with: held-out ones, of the training where there are none."""
     if session.real_features is None:
-        apart = session.plan.task.domains > 0
-        real = (session.sampler.paired(b).real.cpu() if apart else b["real"] for b in _reference(session))
-        session.real_features = _features(session, real)
+        chunks = (_beside_fakes(batch["real"], session.plan.task.domains) for batch in _reference(session))
+        session.real_features = _features(session, chunks)
     return session.real_features
+
+
+def _beside_fakes(real: Tensor, domains: int) -> Tensor:
+    """The real items that lie beside what is made of a batch of these; of two sets, in turn, those of the other."""
+    match domains:
+        case 1:
+            return real[1::2]
+        case 2:
+            return beside(real)
+    return real
 
 
 def _reference(session: Session) -> Iterator[Batch]:

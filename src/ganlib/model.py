@@ -21,11 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from ganlib import __version__, recipes, remedies
-from ganlib.core import Attribute, Plan, Spec
+from ganlib.core import Plan, Spec
 from ganlib.errors import DamagedError, MissingError, RunError
 from ganlib.files import write_bytes
 from ganlib.recipe import Recipe, Setting
 from ganlib.sampling import Sampler, chunk_items
+from ganlib.spec import Attribute
 from ganlib.training import checkpoint
 from ganlib.training.run import Run
 from ganlib.training.runtime import Runtime

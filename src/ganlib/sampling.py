@@ -1,5 +1,6 @@
 """Drawing from a generator: the same items for the same seed, however many are asked for at a time."""
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from ganlib.core import Batch, Condition, Draws, Pair, Task
 from ganlib.errors import UsageError
+from ganlib.tiling import piecewise
 from ganlib.training.runtime import Runtime, seed_of
 
 CHUNK_ITEMS = 64
@@ -119,16 +121,23 @@ class Sampler:
         return torch.cat(made)
 
     def transformed(self, items: Float[Tensor, "batch *item"], condition: Condition) -> Tensor:
-        """What the generator makes of items, in chunks of one size, the last filled up; on the CPU."""
+        """What the generator makes of items, in chunks of one size, the last filled up; on the CPU.
+
+        Pictures larger than one call may see go through it in tiles, where it takes any size.
+        """
         size, made = max(1, min(CHUNK_ITEMS, CHUNK_NUMBERS // items[0].numel())), []
         for first in range(0, len(items), size):
             rows = torch.arange(first, first + size).clamp(max=len(items) - 1)
-            batch = {"items": items[rows]} | ({} if condition is None else {"condition": condition[rows]})
-            batch = Runtime(self.device).move(batch)
-            with torch.inference_mode():
-                part = self.task.transform(self.generator, batch["items"], batch.get("condition"))
-            made.append(part.float().cpu()[: len(items) - first])
+            known = {} if condition is None else {"condition": condition[rows]}
+            make = functools.partial(self._transformed, known)
+            part = piecewise(make, items[rows]) if self.task.any_size else make(items[rows])
+            made.append(part[: len(items) - first])
         return torch.cat(made)
+
+    @torch.inference_mode()
+    def _transformed(self, known: Batch, items: Tensor) -> Tensor:
+        batch = Runtime(self.device).move({"items": items, **known})
+        return self.task.transform(self.generator, batch["items"], batch.get("condition")).float().cpu()
 
     @torch.inference_mode()
     def paired(self, batch: Batch) -> Pair:

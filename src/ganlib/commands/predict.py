@@ -35,14 +35,21 @@ def parser() -> ArgumentParser:
 
 def run(options: Namespace) -> None:
     from ganlib.doors import predict
+    from ganlib.picturing import told
 
-    count = predict(
+    made = predict(
         options.run,
         options.pictures,
         options.out,
         options.label,
         options.direction,
         options.device,
+        options.json,
         attributes=options.attributes,
     )
-    print(json.dumps({"items": count, "out": options.out}) if options.json else f"{count:,} pictures in {options.out}")
+    if options.json:
+        print(json.dumps({"items": made.items, "out": options.out, "unreadable": made.unreadable}))
+        return
+    print(f"{made.items:,} pictures in {options.out}")
+    if made.unreadable:
+        print(f"{len(made.unreadable):,} cannot be used and are left out: {told(made.unreadable)}")

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ganlib.core import Attribute
 from ganlib.data import folders
 from ganlib.data.dataset import Data
 from ganlib.data.gather import Gathering, gather
@@ -19,6 +18,7 @@ from ganlib.data.load import load, readable, size_of
 from ganlib.data.packed import attribute_arrays
 from ganlib.data.store import Options
 from ganlib.errors import DataError
+from ganlib.spec import Attribute
 
 ACCEPTED = (
     "accepted are a folder of pictures with a table (one .csv: a file name, then a number for each attribute, and a "

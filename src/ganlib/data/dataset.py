@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Int64, Integer, Shaped
 
-from ganlib.core import Attribute, Batch, Spec
+from ganlib.core import Batch, Spec
 from ganlib.data.codec import encode
 from ganlib.data.order import permutation, positions, prefetch
 from ganlib.data.shards import Shards
 from ganlib.errors import DataError, UsageError
+from ganlib.spec import Attribute
 
 HASHED_BYTES = 64 * 2**20
 """Up to this size all content goes into the fingerprint; of more, as much in evenly spaced items."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ganlib.networks.translator import PatchProjection, TranslatingGenerator
@@ -31,8 +32,22 @@ class ContrastingGenerator(nn.Module):
         self,
         items: Float[Tensor, "batch channels height width"],
         places: Sequence[Int[Tensor, "batch _"]] | None = None,
+        mirrored: Bool[Tensor, " batch"] | None = None,
     ) -> Tensor | Contrasted:
+        """With places what CUT compares there. Rows that are `mirrored` go through the generator so, and come out so.
+
+        What is made of them is mirrored back before it is looked at, and so are the features of what is given: they
+        agree at all places only if what is made of a mirror image is the mirror image of what is made.
+        """
         if places is None:
             return self.generator(items)
-        made, given = self.generator.with_features(items)
-        return Contrasted(made, self.projection(self.generator.features(made), places), self.projection(given, places))
+        made, given = self.generator.with_features(with_mirrored(items, mirrored))
+        of_made = self.projection(self.generator.features(with_mirrored(made, mirrored)), places)
+        return Contrasted(made, of_made, self.projection([with_mirrored(maps, mirrored) for maps in given], places))
+
+
+def with_mirrored(
+    maps: Float[Tensor, "batch channels height width"], mirrored: Bool[Tensor, " batch"] | None
+) -> Float[Tensor, "batch channels height width"]:
+    """Pictures or their features with some of them mirrored, left and right."""
+    return maps if mirrored is None else torch.where(mirrored[:, None, None, None], maps.flip(3), maps)

@@ -24,9 +24,9 @@ class UNetGenerator(nn.Module):
     """`depth` strided convolutions and as many transposed ones, each given the map of its size; tanh.
 
     The paper's appendix, section 6.1.1. The first and the innermost layer are not normalised: over one place, instance
-    normalisation leaves nothing. Noise is dropout in the coarsest layers of the decoder; `noisy` keeps it in
-    evaluation, as the paper has it. Pictures of any size are padded to a multiple of 2^depth, and the result
-    is cropped.
+    normalisation leaves nothing. Noise is dropout in the coarsest layers of the decoder, in training alone: the paper
+    keeps it afterwards too, and has another result each time. Pictures of any size are padded to a multiple of 2^depth,
+    and the result is cropped.
 
     Raises ValueError for a depth under two.
     """
@@ -40,12 +40,11 @@ class UNetGenerator(nn.Module):
         depth: int = 8,
         normalisation: Normalisation = "batch",
         dropout: float = 0.5,
-        noisy: bool = False,
     ) -> None:
         super().__init__()
         if depth < 2:
             raise ValueError(f"a U-Net of depth {depth}; accepted is 2 or more")
-        self.multiple, self.dropout, self.noisy = 2**depth, dropout, noisy
+        self.multiple, self.dropout = 2**depth, dropout
         # Without a layer whose dropout would show as single pixels: the finest two make the picture.
         self.num_dropped = min(DROPPED_LAYERS, depth - 2)
         widths = [width * min(2**level, 8) for level in range(depth)]
@@ -77,6 +76,6 @@ class UNetGenerator(nn.Module):
         for level, (layer, skip) in enumerate(zip(self.decoder, reversed(skips), strict=True)):
             x = layer(F.relu(x))
             if level < self.num_dropped:
-                x = F.dropout(x, self.dropout, self.training or self.noisy)
+                x = F.dropout(x, self.dropout, self.training)
             x = torch.cat([skip, x], 1)
         return crop(torch.tanh(self.last(F.relu(x))), *items.shape[2:])

@@ -20,13 +20,15 @@ def cut(
     identity: float = 1.0,
     patches: int = 256,
     units: int = 256,
+    flips: bool = False,
 ) -> "Plan":
     """The first set of pictures into the second, by contrast of patches. Park et al. 2020 (CUT), arXiv:2007.15651
 
     Data are as for ``cyclegan`` (:func:`ganlib.data.load_domains`). One generator and one discriminator in place of two
     of each: that each patch of the result should know its own place in the given picture replaces the way back. The
     loss is least squares, the generator antialiased. Here the batch is larger than the paper's, the networks smaller,
-    the rates fall by half a cosine, and samples are of a moving average. `contrast=10, identity=0` is FastCUT.
+    the rates fall by half a cosine, and samples are of a moving average. `contrast=10, identity=0, flips=True` is
+    FastCUT.
 
     Args:
         width: channels of the finest layers; the paper has 64.
@@ -37,6 +39,7 @@ def cut(
         identity: weight of the same for pictures of the wanted set, which are to stay; 0 leaves it out.
         patches: places compared in each layer, at most; the paper's.
         units: of the heads that compare; the paper's.
+        flips: translate every second picture as its mirror image, and compare it mirrored back.
     """
     import torch
 
@@ -69,6 +72,7 @@ def cut(
             shapes,
             patches,
             identity > 0,
+            flips,
         ),
         Objective(LeastSquares(), {}, {name: constant(value) for name, value in weights.items()}),
         generator=adam,

@@ -18,14 +18,16 @@ def cyclegan(
     learning_rate: float = 5e-4,
     cycle: float = 10.0,
     identity: float = 5.0,
+    buffer: int = 50,
+    earlier: float = 0.5,
 ) -> "Plan":
     """Two kinds of pictures into each other, there and back, without pairs. Zhu et al. 2017, arXiv:1703.10593
 
     Data are two sets (:func:`ganlib.data.load_domains`): trainA/ and trainB/, any two folders, two arrays. Both
     directions are one generator of two networks (residual, instance normalised), both discriminators one of two
     PatchGANs, trained together with least squares. ``predict`` takes pictures of any size and the domain they are to
-    become. Here the batch is larger than the paper's, the networks smaller, the rates fall by half a cosine,
-    samples are of a moving average, and there is no memory of earlier fakes (the paper's discriminators see one of 50).
+    become. Here the batch is larger than the paper's, the networks smaller, the rates fall by half a cosine, and
+    samples are of a moving average.
 
     Args:
         width: channels of the finest layers; the paper has 64.
@@ -34,8 +36,12 @@ def cyclegan(
         learning_rate: of Adam (beta1 0.5) at the start, for all networks; the paper's is 2e-4.
         cycle: weight of the way there and back; the paper's.
         identity: weight of leaving alone what is of the wanted kind already; 0 leaves it out.
+        buffer: earlier fakes of each kind that are kept for the discriminators; the paper's.
+        earlier: how likely a discriminator judges one of them instead of a new one; half as in Shrivastava et al. 2017
+            (arXiv:1612.07828); 0 keeps none.
     """
-    from ganlib.core import Objective, OptimiserSettings, Plan, Schedule, constant
+    from ganlib.core import FakeBuffer, Objective, OptimiserSettings, Plan, Schedule, constant
+    from ganlib.errors import UsageError
     from ganlib.losses import LeastSquares
     from ganlib.networks.patch import PatchDiscriminator, layers_for
     from ganlib.networks.routed import RoutedDiscriminator, RoutedGenerator
@@ -45,6 +51,8 @@ def cyclegan(
 
     images_only("cyclegan", setting)
     two_domains("cyclegan", setting, batch_items)
+    if earlier > 1:
+        raise UsageError(f"earlier={earlier} of recipe cyclegan: accepted is 0 to 1")
     channels, *sides = setting.spec.shape
     layers = layers_for(*sides)
     adam = OptimiserSettings(Schedule(learning_rate, learning_rate / 100), beta1=0.5, beta2=constant(0.999))
@@ -68,4 +76,5 @@ def cyclegan(
         ema_halflife_items=constant(2_000),
         items=500_000,
         balanced=True,
+        fake_buffer=FakeBuffer(buffer, 2, earlier) if earlier else None,
     )

@@ -97,6 +97,7 @@ def _objective(
     import math
 
     from ganlib.core import Objective, WeightedPenalty, constant
+    from ganlib.errors import UsageError
     from ganlib.losses import NonSaturating, RelativisticPairing
     from ganlib.penalties import R1, R2
     from ganlib.penalties.matching import PairedFeatures
@@ -104,6 +105,11 @@ def _objective(
     weights = {"content": content} | ({"perceptual": perceptual} if perceptual else {})
     own = {"features": WeightedPenalty(PairedFeatures(), constant(feature_matching))} if feature_matching else {}
     held = {name: constant(value) for name, value in weights.items()}
+    if adversary == "none" and feature_matching:
+        raise UsageError(
+            f"feature_matching={feature_matching} of recipe pix2pix compares features of the discriminator, and "
+            "adversary=none has none; leave it out, or take perceptual"
+        )
     if adversary == "none":
         return Objective(None, {}, held)
     if adversary == "paper":

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganlib.core import Batch, Condition, Draws, Pair, Terms, Verdict
-from ganlib.networks.contrast import Contrasted
+from ganlib.networks.contrast import Contrasted, with_mirrored
 from ganlib.networks.translator import draw_places
 from ganlib.tasks.from_pictures import FromPictures
 
@@ -37,7 +37,8 @@ class Contrast(FromPictures):
 
     A batch holds one item of each of two sets in turn (``Plan.balanced``). ``contrast`` is :func:`patch_contrast`
     between an item of the first set and what is made of it, the mean over the layers of `shapes` (channels, rows,
-    columns); ``identity`` the same for items of the second set, which should stay as they are.
+    columns); ``identity`` the same for items of the second set, which should stay as they are. With `flips` every
+    second pair is translated as its mirror image (FastCUT's flip-equivariance augmentation).
     """
 
     domains: ClassVar[int] = 1
@@ -49,6 +50,7 @@ class Contrast(FromPictures):
     shapes: Sequence[tuple[int, int, int]]
     num_patches: int = 256
     identity: bool = True
+    flips: bool = False
 
     def networks(self) -> tuple[nn.Module, nn.Module]:
         return self.make_generator(), self.make_discriminator()
@@ -56,7 +58,10 @@ class Contrast(FromPictures):
     def draw(self, batch: Batch, draws: Draws) -> Batch:
         count = len(batch["real"])
         places = draw_places(self.shapes, num_items=count, num_patches=self.num_patches, draws=draws, together=2)
-        return {**batch, **{f"places{number}": at for number, at in enumerate(places)}}
+        drawn = {**batch, **{f"places{number}": at for number, at in enumerate(places)}}
+        if self.flips:
+            drawn["mirrored"] = draws.uniform(-(-count // 2)).lt(0.5).repeat_interleave(2)[:count]
+        return drawn
 
     def condition(self, batch: Batch, draws: Draws) -> Condition:
         return None
@@ -64,10 +69,12 @@ class Contrast(FromPictures):
     def pair(self, generator: Callable[..., Tensor], batch: Batch) -> Pair:
         step = 1 if self.identity else 2
         items, places = batch["real"][::step], [batch[f"places{number}"][::step] for number in range(len(self.shapes))]
-        found: Contrasted = generator(items, places)  # type: ignore[assignment]
+        mirrored = batch["mirrored"][::step] if self.flips else None
+        found: Contrasted = generator(items, places, mirrored)  # type: ignore[assignment]
         both = {f"made{k}": units for k, units in enumerate(found.of_made)}
         both |= {f"given{k}": units for k, units in enumerate(found.of_given)}
-        return Pair(batch["real"][1::2], found.made[:: 3 - step], None, {"items": batch["real"][::2], **both})
+        given = with_mirrored(items, mirrored)[:: 3 - step]
+        return Pair(batch["real"][1::2], found.made[:: 3 - step], None, {"items": given, **both})
 
     def transform(self, generator: Callable[..., Tensor], items: Tensor, condition: Condition) -> Tensor:
         return generator(items)

@@ -53,6 +53,7 @@ class State:
     call_frozen: Callable[..., Any] | None  # the discriminator in the generator's turn, compiled where asked for
     memories: nn.ModuleDict = field(default_factory=nn.ModuleDict)  # of the penalties that remember
     augment: dict[str, Tensor] = field(default_factory=dict)  # the adaptive probability, and the mean sign it follows
+    buffer: dict[str, Tensor] = field(default_factory=dict)  # of earlier fakes, once there are some
     probability: Tensor | None = None  # of the augmentation, as it is in this step; not saved
     mean: Mean = field(default_factory=Mean)
     skipped: int = 0  # steps left out since the last one that was taken, because of a value that is not finite
@@ -173,6 +174,8 @@ def to_tensors(state: State) -> dict[str, dict[str, Tensor]]:
         }
     if state.augment:
         files["augment"] = dict(state.augment)
+    if state.buffer:
+        files["buffer"] = dict(state.buffer)
     if state.mean.sums:
         files["mean"] = dict(state.mean.sums)
     return files
@@ -209,6 +212,7 @@ def restore(state: State, tensors: Mapping[str, Mapping[str, Tensor]], facts: Ma
     device = state.device
     for name, value in tensors.get("augment", {}).items():
         state.augment[name] = value.to(device, copy=True)
+    state.buffer = {name: value.to(device, copy=True) for name, value in tensors.get("buffer", {}).items()}
     state.mean = Mean(
         {name: total.to(device) for name, total in tensors.get("mean", {}).items()}, dict(facts["mean_counts"])
     )

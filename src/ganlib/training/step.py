@@ -24,6 +24,7 @@ from ganlib.core import (
     WeightPenalty,
 )
 from ganlib.training.augmenting import adapt, changed, set_probability, with_pseudo
+from ganlib.training.buffering import with_earlier
 from ganlib.training.guard import check_turn
 from ganlib.training.runtime import Runtime
 from ganlib.training.state import State
@@ -88,6 +89,7 @@ def discriminator_turn(
         more = number + 1 < plan.accumulate
         with runtime.exact(bool(due)), unsynchronised(state.shared_discriminator, more):
             judged = with_pseudo(state, plan.augmentation, detached(pair), draws)
+            judged = with_earlier(state, plan.fake_buffer, judged, draws, runtime.team)
             terms = discriminator_terms(state, plan, judged, due, runtime, draws)
             losses.append(weighted_sum(terms, weights_now(state, plan, due)) / plan.accumulate)
             losses[-1].backward()

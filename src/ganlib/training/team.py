@@ -51,6 +51,10 @@ class Team:
         """The sum of the tensors of all processes, on their devices."""
         return tensor if self.alone else self._all_reduced(tensor.clone(), dist.ReduceOp.SUM)
 
+    def rows(self, own: Tensor) -> Tensor:
+        """The rows of all processes, as many from each: the first of each, the second of each, and so on."""
+        return own if self.alone else torch.stack(self._all_gathered(own.contiguous()), 1).flatten(0, 1)
+
     def first(self, value: Any) -> Any:
         """What the first process passed, to all of them: numbers, words, lists and dictionaries, as JSON."""
         return value if self.alone else self.all(value if self.rank == 0 else None)[0]
