@@ -134,6 +134,6 @@ def test_many_large_pictures_do_not_wait_in_memory_together(
         save(tmp_path / "given" / f"{number}.png", (8, 8))
     opened, together, waiting = GAN.load(model).model_, [], picturing._finished
     monkeypatch.setattr(picturing, "AT_ONCE_NUMBERS", 2 * 64)
-    monkeypatch.setattr(picturing, "_finished", lambda m, some, wish: together.append(len(some)) or waiting(m, some, wish))
+    monkeypatch.setattr(picturing, "_finished", lambda m, some, _: together.append(len(some)) or waiting(m, some, _))
     assert predict_files(opened, tmp_path / "given", tmp_path / "out").items == 5
     assert together == [2, 2, 1]
