@@ -7,7 +7,7 @@ import torch
 
 from ganlib.errors import DataError
 from ganlib.metrics.features import RandomConvolutions
-from ganlib.metrics.paired import map_distance, signal_to_noise, structural_similarity
+from ganlib.metrics.paired import content_kept, map_distance, signal_to_noise, structural_similarity
 
 
 def pictures(channels: int = 3, seed: int = 0) -> torch.Tensor:
@@ -57,3 +57,19 @@ def test_map_distance_grows_with_the_change() -> None:
     noise = torch.randn(real.shape, generator=rng)
     near, far = (map_distance(maps, real + share * noise, real) for share in (0.05, 0.3))
     assert bool((near < far).all()) and bool((near > 0).all())
+
+
+def test_content_is_found_again_under_another_style_and_not_in_other_content() -> None:
+    """Inverted contrast, another brightness and a little noise keep the content; pictures in another order do not."""
+    maps, real, rng = RandomConvolutions(channels_in=3).maps, pictures(), torch.Generator().manual_seed(1)
+    assert content_kept(maps, real, 0.5 * real + 0.3).all()
+    assert content_kept(maps, real, (real + 0.1 * torch.randn(real.shape, generator=rng)).clamp(-1, 1)).all()
+    assert not content_kept(maps, real, real.roll(1, 0)).any()
+    mixed = torch.stack([real[0], real[2], real[1], real[3]])
+    assert content_kept(maps, real, mixed).tolist() == [True, False, False, True]
+
+
+def test_content_that_is_gone_is_found_by_chance() -> None:
+    maps, rng = RandomConvolutions(channels_in=1).maps, torch.Generator().manual_seed(0)
+    given, made = (torch.randn(200, 1, 16, 16, generator=rng).clamp(-1, 1) for _ in range(2))
+    assert int(content_kept(maps, given, made).sum()) <= 6  # 1 expected; more than 6 has a chance of 1e-4

@@ -80,6 +80,9 @@ def test_two_sets_are_translated_and_evaluated(recipe: Any) -> None:
         assert not np.array_equal(made, gan.predict(SMOOTH[:3], direction="BtoA"))
     found = gan.evaluate((SMOOTH, 255 - SMOOTH))
     assert "psnr" not in found.good.scores and found.protocol["n_fake"] > 10
+    kept = found.good.scores["content_kept"]
+    assert kept.value is not None and kept.low is not None and kept.low < kept.value
+    assert "chance 1/" in kept.note and (recipe.name != "cyclegan" or kept.low > 1 / 64)
 
 
 @pytest.mark.parametrize("recipe", [pix2pix(**TINY), *BOTH], ids=lambda recipe: recipe.name)

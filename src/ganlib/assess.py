@@ -15,7 +15,8 @@ from ganlib.errors import DataError, GanlibError
 from ganlib.evaluation import Evaluation, Limits, evaluate
 from ganlib.evaluation.material import MAX_FAKES, Part
 from ganlib.metrics.features import FeatureExtractor, RandomConvolutions, quantise
-from ganlib.metrics.paired import Maps, map_distance, signal_to_noise, structural_similarity
+from ganlib.metrics.intervals import wilson
+from ganlib.metrics.paired import Maps, content_kept, map_distance, signal_to_noise, structural_similarity
 from ganlib.metrics.report import Score
 from ganlib.model import Model
 from ganlib.penalties import item_logits
@@ -108,7 +109,7 @@ def translated(judged: Model, held_out: Data, num_items: int) -> tuple[Data, dic
         raise DataError(f"{held_out.source} holds single items; recipe {judged.recipe.name} is measured on pairs")
     item_bytes = int(np.prod(spec.shape))
     chosen = held_out.evenly(min(num_items, MAX_BYTES // item_bytes), balanced=judged.plan.balanced)
-    items, labels, near, copied = [], [], [], []
+    items, labels, near, copied, kept = [], [], [], [], []
     maps = RandomConvolutions(channels_in=spec.shape[0]).maps
     for first in range(0, len(chosen), chunk_items(spec.shape)):
         pair = judged.sampler.paired(held_out.batch(chosen[first : first + chunk_items(spec.shape)]))
@@ -120,6 +121,7 @@ def translated(judged: Model, held_out: Data, num_items: int) -> tuple[Data, dic
                 told = pair.condition if judged.label_share else None
                 known = None if told is None else told[:, : len(spec.classes)].argmax(1)
             labels += [] if known is None else [known.cpu().numpy()]
+            kept.append(content_kept(maps, task.exhibit(pair)[0].float().cpu(), made))
             continue
         near.append(_distances(maps, made, wanted))
         if pair.condition is not None and pair.condition.shape == wanted.shape:
@@ -127,7 +129,7 @@ def translated(judged: Model, held_out: Data, num_items: int) -> tuple[Data, dic
     told = f"what the model makes of {held_out.source}"
     data = Data(np.concatenate(items), np.concatenate(labels) if labels else None, picture_like(spec), told)
     if not near:
-        return data, {}
+        return data, {"content_kept": _kept(kept)}
     found, base = torch.cat(near, 1), torch.cat(copied, 1) if copied else None
     margin = 1.96 * found.std(1) / len(found[0]) ** 0.5
     note = "beside it: the given picture as it is" if base is not None else ""
@@ -142,6 +144,16 @@ def translated(judged: Model, held_out: Data, num_items: int) -> tuple[Data, dic
         for k, name in enumerate(NEAR)
         if not bool(found[k].isnan().any())
     }
+
+
+def _kept(batches: list[Tensor]) -> Score:
+    """The share of pictures that are nearest to what they were made of, over all whole batches."""
+    whole = [kept for kept in batches if len(kept) == len(batches[0])]
+    right, count = int(torch.cat(whole).sum()), sum(map(len, whole))
+    interval = wilson(right, count)
+    return Score(
+        right / count, interval.low, interval.high, note=f"of {len(batches[0])} at a time; chance 1/{len(batches[0])}"
+    )
 
 
 def _distances(maps: Maps, made: Tensor, wanted: Tensor) -> Tensor:

@@ -252,7 +252,10 @@ class Task(ABC):
         raise UsageError("this generator makes items of latents, not of items; give latents [items, latent]")
 
     def exhibit(self, pair: Pair) -> tuple[Tensor, ...]:
-        """What to show side by side of each item where nothing can be drawn, all in the shape of an item."""
+        """What to show side by side of each item where nothing can be drawn, all in the shape of an item.
+
+        The first is what it was made of, where that has no partner (:attr:`domains`).
+        """
         return pair.fake, pair.real
 
     def discriminator_terms(self, pair: Pair, real: Verdict, fake: Verdict) -> Terms:

@@ -3,10 +3,11 @@
 All take pictures in [-1, 1] and give a number for each; round them first (:func:`ganlib.metrics.features.quantise`).
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -62,3 +63,18 @@ def map_distance(maps: Maps, made: Pictures, wanted: Pictures) -> Numbers:
         apart = (F.normalize(a.double(), dim=1) - F.normalize(b.double(), dim=1)).square().sum(1)
         total = total + apart.flatten(1).mean(1)
     return total
+
+
+def content_kept(maps: Maps, given: Pictures, made: Pictures) -> Bool[Tensor, " batch"]:
+    """Whether each made picture is nearer to the one that it was made of than to all others of the batch.
+
+    For translations without partners: what of the content can still be recognised, without labels. The distance is the
+    mean squared difference of maps, each channel with mean 0 and variance 1 over its places, which takes away much of
+    what a style is (Huang & Belongie 2017, arXiv:1703.06868), added over depths. Of a batch of n, chance is 1/n.
+    """
+    total = torch.zeros(len(made), len(given), dtype=torch.float64, device=made.device)
+    for a, b in zip(maps(made), maps(given), strict=True):
+        if math.prod(a.shape[2:]) > 1:
+            rows, columns = (F.instance_norm(part.double()).flatten(1) for part in (a, b))
+            total = total + torch.cdist(rows, columns).square() / rows.shape[1]
+    return total.argmin(1) == torch.arange(len(made), device=made.device)
