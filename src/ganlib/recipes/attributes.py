@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 def attributes(
     setting: Setting,
     *,
-    width: int = 32,
+    width: int = 16,
     blocks: int = 3,
     batch_items: int = 16,
     learning_rate: float = 2e-3,
     gamma: float = 2.0,
     class_weight: float = 1.0,
     value_weight: float = 10.0,
-    cycle: float = 10.0,
-    area: float = 1.0,
-    roughness: float = 0.1,
+    cycle: float = 2.0,
+    area: float = 0.3,
+    roughness: float = 0.01,
 ) -> "Plan":
     """Pictures edited towards classes and numbers, where a mask allows it. Pumarola et al. 2018, arXiv:1807.09251
 
@@ -34,7 +34,8 @@ def attributes(
     reads it. Here what is asked also sets gains and biases in the residual blocks. In place of the papers' WGAN-GP the
     loss is the relativistic pairing with R1 and R2, of an edited picture and a real one that has the wanted attributes.
     GANimation keeps its masks from closing; here the mask is to leave alone what need not change (`area`), and what is
-    asked keeps it open.
+    asked keeps it open. Both this and the way back come in slowly: a generator that is held near its input from the start
+    only learns to take away.
 
     Args:
         width: channels of the finest layers; the papers have 64.
@@ -44,8 +45,8 @@ def attributes(
         gamma: weight of R1 and R2 at 32 x 32 x 3.
         class_weight: of the cross-entropy of the classes read.
         value_weight: of the squared error of the numbers read, which go from 0 to 1.
-        cycle: weight of the way there and back; the papers'.
-        area: weight of how much of a picture is changed.
+        cycle: weight of the way there and back, reached at half of the training; the papers have 10.
+        area: weight of how much of a picture is changed, reached at 70 % of the training.
         roughness: weight of the differences of the mask between neighbours.
     """
     from ganlib.core import OptimiserSettings, Plan, Schedule, constant
@@ -76,7 +77,11 @@ def attributes(
     def adam(rate: float) -> OptimiserSettings:
         return OptimiserSettings(Schedule(rate, rate / 100), beta2=constant(0.99))
 
-    weights = {"cycle": constant(cycle), "area": Schedule(0.0, area, 0.2, 0.6), "roughness": constant(roughness)}
+    weights = {
+        "cycle": Schedule(0.1 * cycle, cycle, 0.1, 0.5),
+        "area": Schedule(0.0, area, 0.3, 0.7),
+        "roughness": constant(roughness),
+    }
     weights |= {"class": constant(class_weight)} if classes else {}
     weights |= {"values": constant(value_weight)} if values else {}
     return Plan(
