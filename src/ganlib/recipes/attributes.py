@@ -34,14 +34,15 @@ def attributes(
     reads it. Here what is asked also sets gains and biases in the residual blocks. In place of the papers' WGAN-GP the
     loss is the relativistic pairing with R1 and R2, of an edited picture and a real one that has the wanted attributes.
     GANimation keeps its masks from closing; here the mask is to leave alone what need not change (`area`), and what is
-    asked keeps it open. Both this and the way back come in slowly: a generator that is held near its input from the start
-    only learns to take away.
+    asked keeps it open. Both this and the way back come in slowly: held near its input from the start, a generator only
+    learns to take away.
 
     Args:
         width: channels of the finest layers; the papers have 64.
         blocks: residual blocks of the generator; the papers have 6.
         batch_items: items per step.
-        learning_rate: of Adam (beta1 0.5) at the start, for both networks; the papers' is 1e-4.
+        learning_rate: of Adam (beta1 0) at the start, for the discriminator; the generator's is half of it. The papers
+            have 1e-4 for both.
         gamma: weight of R1 and R2 at 32 x 32 x 3.
         class_weight: of the cross-entropy of the classes read.
         value_weight: of the squared error of the numbers read, which go from 0 to 1.
