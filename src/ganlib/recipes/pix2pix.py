@@ -33,11 +33,12 @@ def pix2pix(
     ``r3`` the relativistic pairing with R1 and R2, for which real and fake of one pair are natural partners, and a
     discriminator without normalisation; ``none`` leaves the difference of pixels alone, to compare with.
 
-    Under `degrade` and without ``paper`` the U-Net adds to the given picture: it has no skip at full size, and after
-    a minute of colouring without that it was still behind the given picture itself. The adversary helps late: beside
-    a generator that is trained already and `content=100` its gradient is a tenth of the pixels' and brings features
-    nearer, and at `content=10`, two thirds of it, it takes them away. So the first minutes have to be fast: Adam's
-    rate is five times the paper's and a batch 32.
+    Under `degrade` and without ``paper`` the U-Net adds to the given picture: it has no skip at full size, and without
+    that it was still worse than the given picture itself after a minute of colouring. The adversary helps late and only
+    a little: on outlines to clothes, beside a generator that the pixels had taught for a minute, its gradient was a
+    tenth of theirs at `content=100` and brought features nearer; two thirds of theirs, at `content=10`, took them
+    away. A third fewer items are seen in a time, so trainings of a few minutes are better off without it.
+    Adam's rate is five times the paper's, and a batch 32, so that the first minutes are fast.
 
     Args:
         degrade: what spoils single pictures: ``none`` (the data are pairs), ``grey``, ``noise``, ``mask``, ``down4``.
