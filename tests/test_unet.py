@@ -112,6 +112,21 @@ def test_dropout_is_the_noise_of_training_alone():
     assert torch.equal(still(items), still(items))
 
 
+@pytest.mark.parametrize("channels", [(1, 3), (3, 3), (3, 1)])
+def test_one_that_adds_gives_the_given_picture_plus_what_it_makes_otherwise(channels: tuple[int, int]):
+    torch.manual_seed(0)
+    plain = UNetGenerator(*channels, width=4, depth=3, dropout=0.0).eval()
+    adding = UNetGenerator(*channels, width=4, depth=3, dropout=0.0, adds=True).eval()
+    adding.load_state_dict(plain.state_dict())
+    items = torch.rand(2, channels[0], 11, 9) * 2 - 1
+    base = items if channels[1] == 3 else (items[:, :1] + items[:, 1:2] + items[:, 2:]) / 3
+    torch.testing.assert_close(adding(items), plain(items) + base)
+
+    with torch.no_grad():
+        adding.last.weight.zero_()
+    assert torch.equal(adding(items), base.expand(-1, channels[1], -1, -1)), "nothing made is a copy"
+
+
 @pytest.mark.parametrize("normalisation", ["batch", "instance"])
 def test_it_can_be_differentiated_twice(normalisation: Normalisation):
     torch.manual_seed(0)

@@ -28,6 +28,9 @@ class UNetGenerator(nn.Module):
     keeps it afterwards too, and has another result each time. Pictures of any size are padded to a multiple of 2^depth,
     and the result is cropped.
 
+    With `adds` what is made is the given picture plus that, its mean channel where the numbers of channels differ: the
+    paper has no skip at full size, so that for a restoration it would first have to learn to copy.
+
     Raises ValueError for a depth under two.
     """
 
@@ -40,11 +43,12 @@ class UNetGenerator(nn.Module):
         depth: int = 8,
         normalisation: Normalisation = "batch",
         dropout: float = 0.5,
+        adds: bool = False,
     ) -> None:
         super().__init__()
         if depth < 2:
             raise ValueError(f"a U-Net of depth {depth}; accepted is 2 or more")
-        self.multiple, self.dropout = 2**depth, dropout
+        self.multiple, self.dropout, self.adds = 2**depth, dropout, adds
         # Without a layer whose dropout would show as single pixels: the finest two make the picture.
         self.num_dropped = min(DROPPED_LAYERS, depth - 2)
         widths = [width * min(2**level, 8) for level in range(depth)]
@@ -78,4 +82,7 @@ class UNetGenerator(nn.Module):
             if level < self.num_dropped:
                 x = F.dropout(x, self.dropout, self.training)
             x = torch.cat([skip, x], 1)
-        return crop(torch.tanh(self.last(F.relu(x))), *items.shape[2:])
+        made = crop(torch.tanh(self.last(F.relu(x))), *items.shape[2:])
+        if not self.adds:
+            return made
+        return made + (items if items.shape[1] == made.shape[1] else items.mean(1, keepdim=True))

@@ -15,8 +15,8 @@ def pix2pix(
     degrade: Literal["none", "grey", "noise", "mask", "down4"] = "none",
     adversary: Literal["r3", "paper", "none"] = "r3",
     width: int = 32,
-    batch_items: int = 16,
-    learning_rate: float = 5e-4,
+    batch_items: int = 32,
+    learning_rate: float = 1e-3,
     content: float = 100.0,
     perceptual: float = 0.0,
     feature_matching: float = 0.0,
@@ -32,6 +32,13 @@ def pix2pix(
     `adversary="paper"` is the paper's loss (non-saturating, without a penalty, batch normalised networks and dropout);
     ``r3`` the relativistic pairing with R1 and R2, for which real and fake of one pair are natural partners, and a
     discriminator without normalisation; ``none`` leaves the difference of pixels alone, to compare with.
+
+    Under `degrade` and without ``paper`` the U-Net adds to the given picture: it has no skip at full size, and without
+    that it was still worse than the given picture itself after a minute of colouring. The adversary helps late and only
+    a little: on outlines to clothes, beside a generator that the pixels had taught for a minute, its gradient was a
+    tenth of theirs at `content=100` and brought features nearer; two thirds of theirs, at `content=10`, took them
+    away. A third fewer items are seen in a time, so trainings of a few minutes are better off without it.
+    Adam's rate is five times the paper's, and a batch 32, so that the first minutes are fast.
 
     Args:
         degrade: what spoils single pictures: ``none`` (the data are pairs), ``grey``, ``noise``, ``mask``, ``down4``.
@@ -74,7 +81,12 @@ def pix2pix(
     return Plan(
         Translate(
             lambda: UNetGenerator(
-                given.shape[0], shape[0], width=width, depth=depth_for(*shape[1:]), dropout=0.5 if paper else 0.0
+                given.shape[0],
+                shape[0],
+                width=width,
+                depth=depth_for(*shape[1:]),
+                dropout=0.5 if paper else 0.0,
+                adds=spoiling is not None and not paper,
             ),
             judge if adversary != "none" else lambda: None,
             spoiling,
