@@ -93,6 +93,8 @@ def compare_pairs(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         shown = [copied[:64]]
         for adversary in args.adversaries:
             options = {"adversary": adversary, "degrade": "grey" if kind == "grey" else "none", **args.options}
+            if adversary == "none":
+                options["perceptual"] = 0.0  # the difference of pixels alone
             gan = GAN(recipes.find("pix2pix")(**options), seed=args.seed, device="cpu")
             gan.fit(train, run=folder / f"{kind}-{adversary}", cpu_seconds=60 * args.cpu_minutes, progress="lines")
             made = gan.predict(given[..., 0])

@@ -48,11 +48,17 @@ from ganlib.networks.spectral import spectral_normalise
 from ganlib.networks.vectors import MixtureGenerator, NoisyDiscriminator
 from ganlib.penalties import R1, R2, Dragan, GradientPenalty
 from ganlib.penalties.memory import HistoricalAverage, LeCam, PathLength
-from ganlib.recipe import Recipe
+from ganlib.recipe import Recipe, Setting
+from ganlib.recipes.attributes import attributes
+from ganlib.recipes.cut import cut
+from ganlib.recipes.cyclegan import cyclegan
+from ganlib.recipes.pix2pix import pix2pix
 from ganlib.recipes.r3 import r3
+from ganlib.spec import Attribute, Spec
 from ganlib.tasks.generate import Generate
 from ganlib.tasks.noisy import GenerateNoisy
 from ganlib.tasks.stages import GenerateInStages
+from ganlib.tasks.translate import Translate
 from ganlib.training.guard import NonFinite
 from ganlib.training.joined import JoinedBatchNorm
 from ganlib.training.loop import train
@@ -167,6 +173,17 @@ def make_plan(task: Generate, penalties: dict[str, WeightedPenalty], **changes: 
     return replace(plan, **changes)
 
 
+def of_recipe(asked: Recipe, classes: str = "") -> Plan:
+    """A recipe that makes pictures of pictures, under the plain optimiser; a class for each letter."""
+    spec = Spec("image", (1, 8, 8), tuple(classes))
+    if asked.material == "pairs":
+        spec = replace(spec, condition=Spec("image", (1, 8, 8)))
+    elif asked.material == "attributes":
+        spec = replace(spec, attributes=(Attribute("age", 0, 1),))
+    plan = asked.plan(Setting(spec, 100, "cpu", conditional=bool(classes)))
+    return replace(plan, generator=PLAIN_SGD, discriminator=PLAIN_SGD, batch_items=BATCH)
+
+
 CASES: dict[str, Callable[[], Plan]] = {
     "batch norm, exact": lambda: make_plan(compact(), EXACT),
     "batch norm, finite difference": lambda: make_plan(compact(), FINITE),
@@ -181,6 +198,12 @@ CASES: dict[str, Callable[[], Plan]] = {
     "gradient penalty": lambda: make_plan(spectral(), SLOPE),
     "noisy vectors": lambda: make_plan(noisy(), EXACT),
     "nothing reused": lambda: make_plan(compact(), EXACT, reuse_fakes=False),
+    "pairs": lambda: of_recipe(pix2pix(width=4, content=1.0, batch_items=BATCH)),
+    "spoiled pictures": lambda: of_recipe(pix2pix(degrade="noise", width=4, content=1.0, batch_items=BATCH)),
+    "two sets": lambda: of_recipe(cyclegan(width=4, blocks=1, batch_items=BATCH), "ab"),
+    "two sets, one way": lambda: of_recipe(cut(width=4, blocks=1, units=8, batch_items=BATCH), "ab"),
+    "attributes": lambda: of_recipe(attributes(width=4, blocks=1, batch_items=BATCH)),
+    "attributes and classes": lambda: of_recipe(attributes(width=4, blocks=1, batch_items=BATCH), "abc"),
 }
 
 SLOW_SGD = OptimiserSettings(constant(0.003), kind="sgd")
@@ -227,13 +250,19 @@ def whole_batch(plan: Plan, position: int = 0) -> Batch:
     shape = (2,) if isinstance(plan.task, GenerateNoisy) else (1, 8, 8)
     batch = {
         "real": torch.randn(count, *shape, generator=rng),
-        "label": torch.randint(3, (count,), generator=rng),
+        "label": torch.arange(count) % 2 if plan.balanced else torch.randint(3, (count,), generator=rng),
+        "condition": torch.randn(count, *shape, generator=rng),
+        "attributes": torch.rand(count, 1, generator=rng),
     }
+    if not isinstance(plan.task, Translate):
+        batch.pop("condition")
     return batch if plan.generator is PLAIN_SGD else {"real": batch["real"]}
 
 
-def rows(batch: Batch, team: Team) -> Batch:
-    return {name: tensor[team.rank :: team.size] for name, tensor in batch.items()}
+def rows(batch: Batch, team: Team, together: int = 1) -> Batch:
+    """Every `size`-th item from the rank on, or every `size`-th of so many that stay together."""
+    groups = {name: tensor.unflatten(0, (-1, together)) for name, tensor in batch.items()}
+    return {name: tensor[team.rank :: team.size].flatten(0, 1) for name, tensor in groups.items()}
 
 
 def weights(state: State) -> dict[str, Tensor]:
@@ -274,7 +303,7 @@ def after_steps(
         state = create(plan, runtime, SEED, 1000)
         before = weights(state)
         for number in range(num_steps):
-            batch = runtime.move(rows(whole_batch(plan, number), each))
+            batch = runtime.move(rows(whole_batch(plan, number), each, 2 if plan.balanced else 1))
             terms.append(step(state, plan, batch, runtime, SEED))
         ends.append({name: value - before[name] for name, value in weights(state).items()})
         memories.append(remembered(state))
@@ -429,7 +458,10 @@ def main(rank: int, size: int, folder: Path) -> None:
     assert team == Team(rank, size)
     found: dict[str, Any] = {"cases": {}}
     for name, make in CASES.items():
-        found["cases"][name] = max(team.all(difference(make(), team)))
+        try:
+            found["cases"][name] = max(team.all(difference(make(), team)))
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
     found["changing"] = {name: team.all(after_steps(make(), team, num_steps=4)) for name, make in CHANGING.items()}
     found["lost memory"] = lost_memory(team)
     found["lost steps"] = {place: lost_step(place, team) for place in ("item", "gradient")}

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganlib.data import load_attributes
+from ganlib.data import load, load_attributes
 from ganlib.data.dataset import Data
 from ganlib.errors import DataError
+from ganlib.reading import split
 
 
 def write(folder: Path, table: str, names: tuple[str, ...] = ("a.png", "b.png", "c.png")) -> Path:
@@ -152,3 +153,12 @@ def test_classes_keep_their_names_not_their_numbers():
     assert same.labels is not None and same.labels.tolist() == [1, 2, 1, 2] and same.spec.classes == ("a", "b", "c")
     with pytest.raises(DataError, match="has the class c; there are a, b"):
         data.of_classes(("a", "b"))
+
+
+def test_validation_keeps_the_names_of_its_classes() -> None:
+    items = np.arange(8, dtype=np.uint8)[:, None, None].repeat(6, 1).repeat(6, 2)
+    train = load(items, ["a", "b", "c", "d"] * 2)
+    _, held_out = split(train, load(items[:4], ["d", "c", "d", "c"]), None)
+    assert held_out is not None and held_out.labels is not None and held_out.labels.tolist() == [3, 2, 3, 2]
+    with pytest.raises(DataError, match="has the class e; there are a, b, c, d"):
+        split(train, load(items[:2], ["d", "e"]), None)

@@ -57,9 +57,13 @@ def found(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "results.json").read_text())
 
 
+# Over the places of a patch discriminator much cancels: in float64 the difference of these is 3e-15.
+CANCELLING = {"pairs": 5e-6, "spoiled pictures": 5e-6}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_are_those_of_one_process_on_the_joined_batch(found: dict[str, Any], case: str):
-    assert found["cases"][case] < 1e-6
+    assert found["cases"][case] < CANCELLING.get(case, 1e-6)
 
 
 @pytest.mark.parametrize("case", CHANGING)

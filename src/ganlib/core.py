@@ -383,4 +383,5 @@ class Plan:
     joint_verdicts: bool = False  # one pass over real and fake together; right only where no layer mixes items
     top_share: Schedule = field(default_factory=lambda: constant(1.0))  # of the fakes, the best: the generator's loss
     unrolled_steps: int = 0  # virtual updates of the discriminator before the generator's turn
+    pretraining: float = 0.0  # share of the run first, in which the generator learns the task's own terms alone
     notes: Mapping[str, Any] = field(default_factory=dict)  # what the recipe chose, for people to read

@@ -366,7 +366,8 @@ class GAN:
         spec = self.model_.setting.spec
         if self.model_.recipe.material != "items":
             given = read_as(self.model_.recipe.material, items, labels, self._size_for(items))
-            return given.of_classes(spec.classes).of_kind(spec)
+            known = given.of_classes(spec.classes) if self.model_.recipe.material == "attributes" else given
+            return known.of_kind(spec)
         lone = isinstance(items, np.ndarray | Tensor) and len(items) == 1  # load wants two, to learn from
         given = load(np.concatenate([np.asarray(items)] * 2) if lone else items, size=self._size_for(items))
         given = given.subset(np.arange(1)) if lone else given

@@ -62,7 +62,10 @@ def split(
     """
     if validation is not None and not isinstance(validation, int | float):
         own_size = None if isinstance(validation, Data) else size
-        held_out = read_as(material, validation, None, own_size).of_classes(data.spec.classes).of_kind(data.spec)
+        held_out = read_as(material, validation, None, own_size)
+        if material != "domains":  # of two sets the first is the first, whatever they are called
+            held_out = held_out.of_classes(data.spec.classes)
+        held_out = held_out.of_kind(data.spec)
         if material == "domains" and not _of_each(held_out):
             raise DataError(f"{held_out.source} is to validate two sets of pictures; give at least 2 of each")
         return data, held_out

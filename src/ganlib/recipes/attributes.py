@@ -78,11 +78,8 @@ def attributes(
     def adam(rate: float) -> OptimiserSettings:
         return OptimiserSettings(Schedule(rate, rate / 100), beta2=constant(0.99))
 
-    weights = {
-        "cycle": Schedule(0.1 * cycle, cycle, 0.1, 0.5),
-        "area": Schedule(0.0, area, 0.3, 0.7),
-        "roughness": constant(roughness),
-    }
+    weights = {"cycle": Schedule(0.1 * cycle, cycle, 0.1, 0.5), "area": Schedule(0.0, area, 0.3, 0.7)}
+    weights |= {"roughness": constant(roughness)}
     weights |= {"class": constant(class_weight)} if classes else {}
     weights |= {"values": constant(value_weight)} if values else {}
     return Plan(

@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING, Literal
 from ganlib.recipe import Setting, paired_recipe
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ganlib.core import Objective, Plan
+    from ganlib.spec import Spec
 
 
 @paired_recipe
@@ -18,9 +21,10 @@ def pix2pix(
     batch_items: int = 32,
     learning_rate: float = 1e-3,
     content: float = 100.0,
-    perceptual: float = 0.0,
+    perceptual: float = 20.0,
     feature_matching: float = 0.0,
     gamma: float = 1.0,
+    alone: float = 0.6,
 ) -> "Plan":
     """A picture made of a picture, learned from pairs. Isola et al. 2017, arXiv:1611.07004
 
@@ -34,11 +38,11 @@ def pix2pix(
     discriminator without normalisation; ``none`` leaves the difference of pixels alone, to compare with.
 
     Under `degrade` and without ``paper`` the U-Net adds to the given picture: it has no skip at full size, and without
-    that it was still worse than the given picture itself after a minute of colouring. The adversary helps late and only
-    a little: on outlines to clothes, beside a generator that the pixels had taught for a minute, its gradient was a
-    tenth of theirs at `content=100` and brought features nearer; two thirds of theirs, at `content=10`, took them
-    away. A third fewer items are seen in a time, so trainings of a few minutes are better off without it.
-    Adam's rate is five times the paper's, and a batch 32, so that the first minutes are fast.
+    that it was still worse than the given picture itself after a minute of colouring. An adversary helps late: on
+    outlines to clothes, beside a generator that the pixels had taught for a minute, its gradient was a tenth of theirs
+    at `content=100` and brought features nearer; two thirds of theirs, at `content=10`, took them away. So it begins
+    when most is learned (`alone`), as in super-resolution (Ledig et al. 2017, arXiv:1609.04802), and what it costs is
+    not paid before. Adam's rate is five times the paper's, and a batch 32, so that the first minutes are fast.
 
     Args:
         degrade: what spoils single pictures: ``none`` (the data are pairs), ``grey``, ``noise``, ``mask``, ``down4``.
@@ -51,18 +55,18 @@ def pix2pix(
         feature_matching: weight of the difference of the discriminator's own features (Wang et al. 2018,
             arXiv:1711.11585).
         gamma: weight of R1 and R2 at 32 x 32 x 3.
+        alone: share of the training in which the generator learns from pixels and maps alone, before there is an
+            adversary; of ``r3`` only.
     """
     from ganlib.core import OptimiserSettings, Plan, Schedule, constant
     from ganlib.errors import UsageError
     from ganlib.metrics.features import RandomConvolutions
-    from ganlib.networks.patch import PatchDiscriminator, layers_for
-    from ganlib.networks.unet import UNetGenerator, depth_for
     from ganlib.recipes._shared import images_only
     from ganlib.tasks.degrading import degradation
     from ganlib.tasks.translate import Translate
 
     images_only("pix2pix", setting)
-    shape, paper = setting.spec.shape, adversary == "paper"
+    paper = adversary == "paper"
     spoiling = degradation(degrade, setting.spec)
     given = setting.spec.condition if spoiling is None else spoiling.given(setting.spec)
     if given is None:
@@ -71,35 +75,42 @@ def pix2pix(
             "pictures side by side, or (given, wanted); or have the given ones made: degrade=grey, noise, mask, down4"
         )
 
-    def judge() -> PatchDiscriminator:
-        layers, norm = layers_for(*shape[1:]), "batch" if paper else "none"
-        return PatchDiscriminator(
-            shape[0], condition_channels=given.shape[0], width=width, layers=layers, normalisation=norm
-        )
+    first = alone if adversary == "r3" else 0.0
 
-    adam = OptimiserSettings(Schedule(learning_rate, learning_rate / 100), beta1=0.5, beta2=constant(0.999))
+    rates = [Schedule(learning_rate, learning_rate / 100, begin) for begin in (0.0, first)]
+    adam = [OptimiserSettings(rate, beta1=0.5, beta2=constant(0.999)) for rate in rates]
     return Plan(
         Translate(
-            lambda: UNetGenerator(
-                given.shape[0],
-                shape[0],
-                width=width,
-                depth=depth_for(*shape[1:]),
-                dropout=0.5 if paper else 0.0,
-                adds=spoiling is not None and not paper,
-            ),
-            judge if adversary != "none" else lambda: None,
+            lambda: _generator(given, setting.spec, width, paper, adds=spoiling is not None and not paper),
+            lambda: None if adversary == "none" else _discriminator(given, setting.spec, width, paper),
             spoiling,
-            RandomConvolutions(channels_in=shape[0]).maps if perceptual else None,
+            RandomConvolutions(channels_in=setting.spec.shape[0]).maps if perceptual else None,
         ),
         _objective(setting, adversary, gamma, content, perceptual, feature_matching),
-        generator=adam,
-        discriminator=adam,
+        generator=adam[0],
+        discriminator=adam[1],
         batch_items=batch_items,
         ema_halflife_items=constant(0 if paper else 2_000),
         items=1_000_000,
         joint_verdicts=not paper,
+        pretraining=first,
         notes={"adversary": adversary} | ({} if spoiling is None else {"degrade": degrade}),
+    )
+
+
+def _generator(given: "Spec", wanted: "Spec", width: int, paper: bool, *, adds: bool) -> "nn.Module":
+    from ganlib.networks.unet import UNetGenerator, depth_for
+
+    depth, dropout = depth_for(*wanted.shape[1:]), 0.5 if paper else 0.0
+    return UNetGenerator(given.shape[0], wanted.shape[0], width=width, depth=depth, dropout=dropout, adds=adds)
+
+
+def _discriminator(given: "Spec", wanted: "Spec", width: int, paper: bool) -> "nn.Module":
+    from ganlib.networks.patch import PatchDiscriminator, layers_for
+
+    (channels, *sides), norm = wanted.shape, "batch" if paper else "none"
+    return PatchDiscriminator(
+        channels, condition_channels=given.shape[0], width=width, layers=layers_for(*sides), normalisation=norm
     )
 
 

@@ -79,6 +79,10 @@ class State:
         """The two that are trained, in the order in which a fault of one reaches the other."""
         return {"generator": self.generator, "discriminator": self.discriminator}
 
+    def pretrains(self, share: float) -> bool:
+        """Whether the training is still within that share of all its items."""
+        return self.items_seen < share * self.total_items
+
     def now(self, schedule: Schedule) -> float:
         """The present value of a schedule."""
         return schedule(self.items_seen, self.total_items)

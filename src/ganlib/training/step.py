@@ -50,13 +50,14 @@ def step(state: State, plan: Plan, batch: Batch, runtime: Runtime, seed: int) ->
         parts = split(batch, plan.discriminator_steps)
         step_number = state.items_seen // (plan.batch_items * plan.discriminator_steps)
         made: Made | None = None
-        if state.discriminator is not None:
+        alone = state.pretrains(plan.pretraining)
+        if state.discriminator is not None and not alone:
             for turn, part in enumerate(parts):
                 due = due_penalties(plan.objective.penalties, step_number * plan.discriminator_steps + turn)
                 reuse = plan.reuse_fakes and plan.accumulate == 1 and turn == len(parts) - 1
                 made, terms_of_turn = discriminator_turn(state, plan, part, due, reuse, runtime, draws)
                 terms |= terms_of_turn
-        due = due_penalties(plan.objective.generator_penalties, step_number)
+        due = {} if alone else due_penalties(plan.objective.generator_penalties, step_number)
         terms |= generator_turn(state, plan, parts[-1], made, due, runtime, draws)
     unknown = plan.objective.weights.keys() - {name.partition("/")[2] for name in terms}
     if unknown:
@@ -174,7 +175,8 @@ def generator_terms(
 ) -> Terms:
     """The adversarial term, each penalty that is due, the task's own; real items are judged only where one asks."""
     penalties = {name: item.penalty for name, item in due.items() if isinstance(item.penalty, GeneratorPenalty)}
-    network, loss, real, fake = state.call_frozen, plan.objective.loss, None, Verdict(())
+    network = None if state.pretrains(plan.pretraining) else state.call_frozen
+    loss, real, fake = plan.objective.loss, None, Verdict(())
     ahead = plan.unrolled_steps > 0
     if ahead:  # in float32, as the discriminator will be
         pair = replace(pair, fake=pair.fake.float())
