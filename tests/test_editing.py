@@ -10,8 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from ganlib import GAN
+from ganlib.assess import translated
 from ganlib.cli import main
 from ganlib.core import Draws, Verdict
+from ganlib.data import load_attributes
 from ganlib.editing import read, wanted, way
 from ganlib.errors import DataError, UsageError
 from ganlib.networks.attributes import Edit as Edited
@@ -186,21 +188,24 @@ def test_scores_are_told_the_attributes_and_evaluation_the_wanted_classes(both: 
     )
     with pytest.raises(DataError, match="has no attribute shade"):
         both.score(PICTURES[:6], KIND[:6])
-    from ganlib.assess import translated
-    from ganlib.data import load_attributes
-
     held_out = load_attributes(PICTURES, labels).of_kind(both.model_.setting.spec)
     made, _ = translated(both.model_, held_out, 60)
     assert made.labels is not None and held_out.labels is not None
     sampler = both.model_.sampler
     pair = sampler.paired(held_out.batch(np.arange(60)))
     assert pair.condition is not None and made.labels.tolist() == pair.condition[:, :2].argmax(1).tolist()
+    asked = made.batch(np.arange(60))["attributes"][:, 0]
+    torch.testing.assert_close(asked, pair.condition[:, 2])
 
 
 def test_learning_makes_the_square_as_light_as_it_is_asked_to_be() -> None:
-    gan = fitted({"shade": SHADES}, items=3000, width=8, batch_items=8, area=0.0, roughness=0.0, cycle=1.0)
+    labels = {"shade": SHADES}
+    gan = fitted(labels, items=3000, width=8, batch_items=8, area=0.0, roughness=0.0, cycle=1.0)
     centres = [gan.predict(PICTURES[:20], attributes={"shade": s})[:, 5:7, 5:7].mean() for s in (40, 128, 216)]
     assert centres[0] + 40 < centres[1] < centres[2] - 40, centres
+    found = gan.evaluate(load_attributes(PICTURES, labels)).good.scores["shows_shade"]
+    assert found.value is not None and found.value > 0.8
+    assert found.real_baseline is not None and found.real_baseline > 0.9
 
 
 def test_a_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Evaluating a model, or files that any program wrote: from paths and models to the data that are compared."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from ganlib.data import Data, decode, load, pictures
 from ganlib.errors import DataError, GanlibError
 from ganlib.evaluation import Evaluation, Limits, evaluate
 from ganlib.evaluation.material import MAX_FAKES, Part
-from ganlib.metrics.features import FeatureExtractor, RandomConvolutions, quantise
+from ganlib.metrics.attributes import LEAST, correlation, linear_reader
+from ganlib.metrics.features import FeatureExtractor, RandomConvolutions, features, quantise
 from ganlib.metrics.intervals import wilson
 from ganlib.metrics.paired import Maps, content_kept, map_distance, signal_to_noise, structural_similarity
 from ganlib.metrics.report import Score
@@ -22,10 +24,14 @@ from ganlib.model import Model
 from ganlib.penalties import item_logits
 from ganlib.reading import SPLIT_SEED, read_as
 from ganlib.sampling import chunk_items
+from ganlib.spec import Attribute
 from ganlib.training.run import Run
 
 NEAR = ("psnr", "structural_similarity", "map_distance")
 """What is told of a picture and the wanted one, :mod:`ganlib.metrics.paired`; the last on fixed random convolutions."""
+
+MAX_READ = 5000
+"""Pictures from which attributes are read, or learned to be read."""
 
 MAX_BYTES = 2**30
 """Samples are held in memory, up to this."""
@@ -52,6 +58,8 @@ def assess_model(
         fake = drawn(judged, num_items, seed, truncation)
     else:
         fake, near = translated(judged, held_out, num_items)
+        if fake.attributes is not None and train is not None:
+            near |= attributes_shown(fake, held_out, train)
         if judged.plan.task.one_way:
             held_out, train = _of_class(held_out, 1), None if train is None else _of_class(train, 1)
     found = evaluate(
@@ -109,7 +117,7 @@ def translated(judged: Model, held_out: Data, num_items: int) -> tuple[Data, dic
         raise DataError(f"{held_out.source} holds single items; recipe {judged.recipe.name} is measured on pairs")
     item_bytes = int(np.prod(spec.shape))
     chosen = held_out.evenly(min(num_items, MAX_BYTES // item_bytes), balanced=judged.plan.balanced)
-    items, labels, near, copied, kept = [], [], [], [], []
+    items, labels, asked, near, copied, kept = [], [], [], [], [], []
     maps = RandomConvolutions(channels_in=spec.shape[0]).maps
     for first in range(0, len(chosen), chunk_items(spec.shape)):
         pair = judged.sampler.paired(held_out.batch(chosen[first : first + chunk_items(spec.shape)]))
@@ -118,8 +126,10 @@ def translated(judged: Model, held_out: Data, num_items: int) -> tuple[Data, dic
         if task.domains:
             known = torch.ones(len(made)).long() if task.one_way else pair.condition
             if judged.recipe.material == "attributes":
-                told = pair.condition if judged.label_share else None
-                known = None if told is None else told[:, : len(spec.classes)].argmax(1)
+                count = len(spec.classes) if judged.label_share else 0
+                assert pair.condition is not None
+                known = pair.condition[:, :count].argmax(1) if count else None
+                asked.append(pair.condition[:, count:].cpu().double().numpy())
             labels += [] if known is None else [known.cpu().numpy()]
             kept.append(content_kept(maps, task.exhibit(pair)[0].float().cpu(), made))
             continue
@@ -128,6 +138,9 @@ def translated(judged: Model, held_out: Data, num_items: int) -> tuple[Data, dic
             copied.append(_distances(maps, pair.condition.float().cpu(), wanted))
     told = f"what the model makes of {held_out.source}"
     data = Data(np.concatenate(items), np.concatenate(labels) if labels else None, picture_like(spec), told)
+    if spec.attributes:
+        unit = tuple(Attribute(each.name, 0.0, 1.0) for each in spec.attributes)
+        data = replace(data, attributes=np.concatenate(asked), spec=replace(data.spec, attributes=unit))
     if not near:
         return data, {"content_kept": _kept(kept)}
     found, base = torch.cat(near, 1), torch.cat(copied, 1) if copied else None
@@ -144,6 +157,32 @@ def translated(judged: Model, held_out: Data, num_items: int) -> tuple[Data, dic
         for k, name in enumerate(NEAR)
         if not bool(found[k].isnan().any())
     }
+
+
+def attributes_shown(made: Data, held_out: Data, train: Data) -> dict[str, Score]:
+    """The correlation of what was asked of each picture with what a reader that saw the training data reads from it.
+
+    Beside it stands that of real held-out pictures. The reader is linear in fixed random features.
+    """
+    extractor = RandomConvolutions(channels_in=made.spec.shape[0])
+
+    def seen(data: Data) -> tuple[Tensor, Tensor]:
+        batches = [data.batch(part) for part in np.array_split(data.evenly(MAX_READ), math.ceil(MAX_READ / 256))]
+        found = features(extractor, (batch["real"] for batch in batches))
+        return found, torch.cat([batch["attributes"] for batch in batches])
+
+    if min(len(made), len(held_out), len(train)) < LEAST:
+        return {}
+    reader = linear_reader(*seen(train))
+    (shown, asked), (real, own) = seen(made), seen(held_out)
+    read, known, told = reader(shown), reader(real), {}
+    for place, attribute in enumerate(train.spec.attributes):
+        if asked[:, place].std() > 0 and own[:, place].std() > 0:
+            value, interval = correlation(read[:, place], asked[:, place])
+            beside, _ = correlation(known[:, place], own[:, place])
+            note = "correlation of asked and read; beside it: of real pictures"
+            told[f"shows_{attribute.name}"] = Score(value, interval.low, interval.high, beside, note)
+    return told
 
 
 def _kept(batches: list[Tensor]) -> Score:
