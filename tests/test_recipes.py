@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ganlib import recipes
+from ganlib.augment import DiffAugment
 from ganlib.core import Augmentation, Batch, Draws, Plan, Spec
 from ganlib.errors import UsageError
 from ganlib.recipe import Recipe, Setting, recipe
@@ -276,14 +277,18 @@ def test_few_pictures_are_augmented_unless_they_are_tiny_and_the_pace_follows_th
         )
 
     assert of((1, 8, 8), 1797) is None and of((6,), 100) is None and of((1, 28, 28), 60_000) is None
-    ada = of((1, 28, 28), 200, items=40_000)
+    few = of((1, 28, 28), 200)
+    assert few is not None and isinstance(few.augment, DiffAugment) and few.probability(0, 1) == 1.0
+    ada = of((1, 28, 28), 200, items=40_000, augment="ada")
     assert ada is not None and ada.target == 0.6 and not ada.pseudo and ada.probability(0, 1) == 0.0
     assert ada.rise_items == 4_000 and ada.most < 1
-    longer = of((1, 28, 28), 200, items=400_000_000)
+    longer = of((1, 28, 28), 200, items=400_000_000, augment="ada")
     assert longer is not None and 4_000 < longer.rise_items <= 500_000
     assert of((1, 28, 28), 200, augment="none") is None and tiny("r3").options["augment"] == "none"
-    plans = [tiny("r3", augment=kind).plan(Setting(SPECS["3x32x32"], 50, "cpu")) for kind in ("none", "diffaugment")]
+    plans = [
+        tiny("r3", augment=kind).plan(Setting(SPECS["3x32x32"], 50, "cpu")) for kind in ("none", "diffaugment", "auto")
+    ]
     weights = [plan.objective.penalties["r1"].weight(0, 1) for plan in plans]
-    assert weights[1] == pytest.approx(weights[0] / 10), "under changes the penalty is smaller"
+    assert weights[1] == weights[2] == pytest.approx(weights[0] / 10), "under changes the penalty is smaller"
     apa = of((1, 28, 28), 60_000, augment="apa")
     assert apa is not None and apa.pseudo and apa.augment is None

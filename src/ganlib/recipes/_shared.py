@@ -36,20 +36,25 @@ def two_domains(recipe: str, setting: Setting, batch_items: int) -> None:
         )
 
 
+def chosen_augment(kind: AugmentKind, setting: Setting) -> AugmentKind:
+    """What ``auto`` stands for: DiffAugment for few pictures that are not tiny, and none otherwise."""
+    if kind != "auto":
+        return kind
+    few = setting.spec.kind == "image" and setting.num_items <= FEW_ITEMS
+    return "diffaugment" if few and min(setting.spec.shape[1:]) >= LEAST_SIDE else "none"
+
+
 def augmentation(kind: AugmentKind, setting: Setting, items_to_come: float, *, recipe: str) -> "Augmentation | None":
-    """What an option ``augment`` means; ``auto`` is ADA for few pictures that are not tiny, and none otherwise.
+    """What an option ``augment`` means, see :func:`chosen_augment`.
 
     ADA starts at 0 and can rise from there to 1 within a tenth of the `items_to_come`, where the paper takes 500,000
     items of many millions. It stops at 0.8: from there on the changes begin to show in what the generator makes, turns
     and mirror images first, which matters where pictures have a right way up. Raises :class:`UsageError` for vectors.
     """
-    pictures = setting.spec.kind == "image"
-    if kind == "auto":
-        few = setting.num_items <= FEW_ITEMS
-        kind = "ada" if pictures and few and min(setting.spec.shape[1:]) >= LEAST_SIDE else "none"
+    kind = chosen_augment(kind, setting)
     if kind == "none":
         return None
-    if not pictures:
+    if setting.spec.kind != "image":
         raise UsageError(f"augment={kind!r} of recipe {recipe} changes pictures, not a vector; leave it out, or none")
     from ganlib.augment import AdaptivePipeline, DiffAugment
     from ganlib.core import Augmentation, constant

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ganlib.recipe import Setting, recipe
-from ganlib.recipes._shared import AugmentKind, augmentation
+from ganlib.recipes._shared import AugmentKind, augmentation, chosen_augment
 
 if TYPE_CHECKING:
     from ganlib.core import Objective, OptimiserSettings, Plan, Task
@@ -49,7 +49,8 @@ def r3(
         penalty_every_steps: the penalties are applied in every so many steps, with as many times the weight.
         penalty_sigma: the step of the finite-difference penalty; None for the exact one.
         ema_halflife_items: half-life of the generator's moving average.
-        augment: what the discriminator sees changed; ``auto`` is ``ada`` for up to 3,000 pictures of 24 x 24 or more.
+        augment: what the discriminator sees changed; ``auto`` is ``diffaugment`` for up to 3,000 pictures of 24 x 24
+            or more, and ``none`` otherwise.
     """
     from ganlib.core import Plan, constant
 
@@ -58,7 +59,7 @@ def r3(
     rate = _or(learning_rate, chosen.learning_rate * _share_of_rate(setting, chosen))
     generator_rate = _or(generator_learning_rate, rate * chosen.generator_rate_share)
     widths = _widths(width, discriminator_width, chosen, family)
-    calmed = AUGMENTED_GAMMA_SHARE if augment == "diffaugment" else 1.0
+    calmed = AUGMENTED_GAMMA_SHARE if chosen_augment(augment, setting) == "diffaugment" else 1.0
     weight = _or(gamma, chosen.gamma * calmed) * _size_factor(setting)
     return Plan(
         _task(setting, family, widths, _or(latent, chosen.latent)),
