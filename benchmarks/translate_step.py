@@ -11,7 +11,8 @@ drawn for a step, but those of dropout and the buffer, are given to the plain lo
 
 First it is seen to that both do the same work: from the same weights and the same batch, with rates of zero so that the
 order of the turns does not matter, all terms agree, and all gradients (by Adam's first moments).
-`difference_of_terms` and `difference_of_gradients` are the largest, over the largest number of the term or tensor.
+`difference_of_terms` is the largest of any term, `difference_of_gradients` that of a network's as one vector; both are
+relative.
 
 Times are of the processor (one thread). Each round takes `steps` of the plain loop, of ours in float32 and of ours in
 the default precision; a ratio is of one round, over 1 where ours is faster; told are the median, least and largest.
@@ -236,7 +237,7 @@ def pairing(worse: Sequence[Tensor], better: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Case:
-    """A recipe, the plain loop beside it, and the items of a batch besides the wanted or real pictures."""
+    """A recipe and the plain loop beside it."""
 
     recipe: Recipe
     loop: type[Plain]
@@ -302,17 +303,18 @@ def agreement(name: str, plan: Plan, batch: Batch) -> tuple[float, float]:
         raise AssertionError(f"ours has the terms {sorted(ours)}, the plain loop {sorted(theirs)}")
     terms = max(apart(ours[term], theirs[term]) for term in ours)
     pairs = ((state.generator_optimiser, plain.opt_g), (state.discriminator_optimiser, plain.opt_d))
-    return terms, max(apart(a, b) for mine, his in pairs for a, b in zip(moments(mine), moments(his), strict=True))
+    return terms, max(apart(moments(mine), moments(his)) for mine, his in pairs)
 
 
-def moments(optimiser: torch.optim.Optimizer | None) -> list[Tensor]:
-    """Adam's averages of the gradients, by weight; beta1 may be 0."""
+def moments(optimiser: torch.optim.Optimizer | None) -> Tensor:
+    """Adam's averages of the gradients, all in a row."""
     assert optimiser is not None
-    return [optimiser.state[weight]["exp_avg"] for group in optimiser.param_groups for weight in group["params"]]
+    weights = (weight for group in optimiser.param_groups for weight in group["params"])
+    return torch.cat([optimiser.state[weight]["exp_avg"].flatten() for weight in weights])
 
 
 def apart(one: Tensor, other: Tensor) -> float:
-    return float((one - other).abs().max() / other.abs().max().clamp(min=1e-12))
+    return float((one - other).detach().norm() / other.detach().norm())
 
 
 def race(name: str, plan: Plan, batch: Batch, rounds: int, steps: int) -> dict[str, list[float]]:
