@@ -26,19 +26,20 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common import make_parser, note
+from ganlib.core import Batch, OptimiserSettings, Plan, Spec, constant
+from ganlib.penalties import item_logits
+from ganlib.recipe import Recipe, Setting
 from ganlib.recipes.attributes import attributes
 from ganlib.recipes.cut import cut
 from ganlib.recipes.cyclegan import cyclegan
 from ganlib.recipes.pix2pix import pix2pix
-from ganlib.core import Batch, OptimiserSettings, Plan, Spec, constant
-from ganlib.penalties import item_logits
-from ganlib.recipe import Recipe, Setting
 from ganlib.spec import Attribute
 from ganlib.tasks.contrast import Contrast, patch_contrast
 from ganlib.tasks.editing import Edit
@@ -53,7 +54,9 @@ class Plain(ABC):
     """A loop that a person writes, on copies of the networks given."""
 
     def __init__(self, plan: Plan, generator: nn.Module, discriminator: nn.Module) -> None:
-        self.plan, self.g, self.d = plan, copy.deepcopy(generator), copy.deepcopy(discriminator)
+        self.plan = plan
+        self.g: Any = copy.deepcopy(generator)
+        self.d: Any = copy.deepcopy(discriminator)
         self.opt_g, self.opt_d = adam(self.g, plan.generator), adam(self.d, plan.discriminator)
         self.weights = {name: weight(0, 1) for name, weight in plan.objective.weights.items()}
 
@@ -158,7 +161,7 @@ class PlainCycleGAN(Plain):
 
 
 class PlainCUT(Plain):
-    """The discriminator, then the generator and its heads, the encoder run again. Park et al. 2020, arXiv:2007.15651."""
+    """The discriminator, then the generator and its heads, encoding again. Park et al. 2020, arXiv:2007.15651."""
 
     def step(self, batch: Batch) -> Terms:
         assert isinstance(self.plan.task, Contrast)
@@ -295,6 +298,7 @@ def agreement(name: str, plan: Plan, batch: Batch) -> tuple[float, float]:
     }
     plan = replace(plan, generator=still["generator"], discriminator=still["discriminator"])
     state, plain, drawn = beginning(name, plan, batch, runtime := Runtime())
+    network: Any
     for network in (state.generator, plain.g):
         if name == "pix2pix":
             network.dropout = 0.0  # what is dropped depends on the order in memory

@@ -13,7 +13,7 @@ Normalisation = Literal["batch", "instance", "none"]
 
 
 class InstanceNorm(nn.Module):
-    """(x - mean) / √(variance + 10⁻⁵) over the places of each channel of an item. Ulyanov et al. 2016, arXiv:1607.08022.
+    """(x - mean) / √(variance + 10⁻⁵) over the places of each channel and item. Ulyanov et al. 2016, arXiv:1607.08022.
 
     It is group normalisation with one channel in each group. On a processor that is up to twice as fast as
     ``nn.InstanceNorm2d``, which goes through batch normalisation. Elsewhere that has not been measured.
