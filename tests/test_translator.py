@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganlib.core import Draws
+from ganlib.networks.normalised import InstanceNorm
 from ganlib.networks.translator import (
     BlurredHalving,
     PatchProjection,
@@ -227,3 +228,15 @@ def test_places_are_drawn_without_repetition_for_each_item_and_alike_by_all_proc
         [draw_places([(1, 4, 5)], num_items=1000, num_patches=4, draws=Draws(torch.Generator().manual_seed(1)))[0]]
     )
     assert torch.bincount(many.flatten(), minlength=20).float().sub(200).abs().max() < 70  # 200 ± 13 of each place
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_instance_normalisation_leaves_each_channel_of_an_item_mean_0_and_variance_1(
+    order: torch.memory_format,
+) -> None:
+    x = (3 * torch.randn(2, 3, 4, 5, dtype=torch.double) + 7).to(memory_format=order).requires_grad_()
+    places = x.flatten(2)
+    mean = places.mean(2, keepdim=True)
+    wanted = (places - mean) / ((places - mean).square().mean(2, keepdim=True) + 1e-5).sqrt()
+    assert torch.allclose(InstanceNorm()(x), wanted.view(2, 3, 4, 5), atol=1e-12)
+    assert torch.autograd.gradcheck(InstanceNorm(), x) and torch.autograd.gradgradcheck(InstanceNorm(), x)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganlib.core import Verdict
-from ganlib.networks.normalised import initialise, pad_to_multiple
+from ganlib.networks.normalised import InstanceNorm, initialise, pad_to_multiple
 from ganlib.networks.parts import crop, pad
 from ganlib.networks.translator import TranslatingBody
 
@@ -44,7 +44,7 @@ class AdaptiveBlock(nn.Module):
     def __init__(self, width: int, num_attributes: int) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(nn.Conv2d(width, width, 3, bias=False) for _ in range(2))
-        self.norms = nn.ModuleList(nn.InstanceNorm2d(width) for _ in range(2))
+        self.norms = nn.ModuleList(InstanceNorm() for _ in range(2))
         self.affine = nn.ModuleList(nn.Linear(num_attributes, 2 * width) for _ in range(2))
 
     def forward(

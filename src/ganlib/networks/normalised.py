@@ -4,12 +4,26 @@ from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ganlib.networks.parts import pad
 
 Normalisation = Literal["batch", "instance", "none"]
-"""Over the batch, with gain and bias; over the places of each channel of an item, without (Ulyanov et al. 2016,
-arXiv:1607.08022); or none."""
+"""Over the batch, with gain and bias; :class:`InstanceNorm`; or none."""
+
+
+class InstanceNorm(nn.Module):
+    """(x - mean) / √(variance + 10⁻⁵) over the places of each channel and item. Ulyanov et al. 2016, arXiv:1607.08022.
+
+    It is group normalisation with one channel in each group. On a processor that is up to twice as fast as
+    ``nn.InstanceNorm2d``, which goes through batch normalisation. Elsewhere that has not been measured.
+    """
+
+    def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch channels h w"]:
+        if x.device.type != "cpu":
+            return F.instance_norm(x)
+        # For channels-last its kernel takes two to twenty times as long.
+        return F.group_norm(x.contiguous(), x.shape[1])
 
 
 def normalised(layer: nn.Module, kind: Normalisation, channels: int) -> list[nn.Module]:
@@ -18,7 +32,7 @@ def normalised(layer: nn.Module, kind: Normalisation, channels: int) -> list[nn.
         case "batch":
             return [layer, nn.BatchNorm2d(channels)]
         case "instance":
-            return [layer, nn.InstanceNorm2d(channels)]
+            return [layer, InstanceNorm()]
         case "none":
             return [layer]
 
