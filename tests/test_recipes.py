@@ -277,6 +277,7 @@ def test_few_pictures_are_augmented_unless_they_are_tiny_and_the_pace_follows_th
         )
 
     assert of((1, 8, 8), 1797) is None and of((6,), 100) is None and of((1, 28, 28), 60_000) is None
+    assert of((1, 28, 28), 200, items=99_000) is None, "too brief to overfit"
     few = of((1, 28, 28), 200)
     assert few is not None and isinstance(few.augment, DiffAugment) and few.probability(0, 1) == 1.0
     ada = of((1, 28, 28), 200, items=40_000, augment="ada")
@@ -284,7 +285,7 @@ def test_few_pictures_are_augmented_unless_they_are_tiny_and_the_pace_follows_th
     assert ada.rise_items == 4_000 and ada.most < 1
     longer = of((1, 28, 28), 200, items=400_000_000, augment="ada")
     assert longer is not None and 4_000 < longer.rise_items <= 500_000
-    assert of((1, 28, 28), 200, augment="none") is None and tiny("r3").options["augment"] == "none"
+    assert of((1, 28, 28), 200, augment="none") is None and tiny("r3").options["augment"] == "auto"
     plans = [
         tiny("r3", augment=kind).plan(Setting(SPECS["3x32x32"], 50, "cpu")) for kind in ("none", "diffaugment", "auto")
     ]

@@ -26,7 +26,7 @@ def r3(
     penalty_every_steps: int | None = None,
     penalty_sigma: float | None = None,
     ema_halflife_items: float | None = None,
-    augment: AugmentKind = "none",
+    augment: AugmentKind = "auto",
 ) -> "Plan":
     """Relativistic pairing loss with R1 and R2, the default. Huang et al. 2024, arXiv:2501.05441
 
@@ -50,7 +50,7 @@ def r3(
         penalty_sigma: the step of the finite-difference penalty; None for the exact one.
         ema_halflife_items: half-life of the generator's moving average.
         augment: what the discriminator sees changed; ``auto`` is ``diffaugment`` for up to 3,000 pictures of 24 x 24
-            or more, and ``none`` otherwise.
+            or more in trainings of 100,000 items or more, and ``none`` otherwise.
     """
     from ganlib.core import Plan, constant
 
@@ -59,7 +59,9 @@ def r3(
     rate = _or(learning_rate, chosen.learning_rate * _share_of_rate(setting, chosen))
     generator_rate = _or(generator_learning_rate, rate * chosen.generator_rate_share)
     widths = _widths(width, discriminator_width, chosen, family)
-    calmed = AUGMENTED_GAMMA_SHARE if chosen_augment(augment, setting) == "diffaugment" else 1.0
+    to_come = min(_items_to_come(setting), chosen.items)
+    augment = chosen_augment(augment, setting, to_come)
+    calmed = AUGMENTED_GAMMA_SHARE if augment == "diffaugment" else 1.0
     weight = _or(gamma, chosen.gamma * calmed) * _size_factor(setting)
     return Plan(
         _task(setting, family, widths, _or(latent, chosen.latent)),
@@ -71,8 +73,9 @@ def r3(
         items=chosen.items,
         mixed_precision=family != "mlp",
         joint_verdicts=True,
-        augmentation=augmentation(augment, setting, min(_items_to_come(setting), chosen.items), recipe="r3"),
-        notes={"network": family, "width": widths[0], "gamma": weight},
+        augmentation=augmentation(augment, setting, to_come, recipe="r3"),
+        notes={"network": family, "width": widths[0], "gamma": weight}
+        | ({} if augment == "none" else {"augment": augment}),
     )
 
 
