@@ -239,6 +239,7 @@ class Data:
             content.update(np.ascontiguousarray(labels, np.int64).data)
         if self.attributes is not None:
             own = self.attributes if self.index is None else self.attributes[self.index]
+            content.update(" ".join(each.name for each in self.spec.attributes).encode())
             content.update(np.ascontiguousarray(own, np.float64).data)
         return {
             "count": len(self),
