@@ -119,8 +119,9 @@ def test_what_has_no_row_or_no_picture_is_left_out_and_told(tmp_path: Path):
         ("file,age,age\na.png,1,2\n", "two columns named 'age'"),
         ("file,age\na.png,1\nb.png,1\nc.png,1\n", "attribute age of .* is 1 everywhere; leave it out|nothing can be"),
         ("", "begins with nothing"),
+        ("file,Class\na.png,x\nb.png, \nc.png,y\n", "row 3 of .*attributes.csv has no Class; name one"),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_a_table_that_cannot_be_used_is_refused_by_row_and_column(tmp_path: Path, table: str, told: str):
     with pytest.raises(DataError, match=told):
@@ -139,6 +140,7 @@ def test_arrays_with_columns_numbers_or_mere_classes(tmp_path: Path):
     columns = {"age": [1.0, 2, 3, 4], "class": ["x", "y", "x", "y"]}
     data = load_attributes(items, columns)
     assert data.spec.classes == ("x", "y") and of_shades(data) == {0: [1], 1: [2], 2: [3], 3: [4]}
+    assert load_attributes(items, {"age": [1, 2, 3, 4], "Label": ["x", "y", "x", "y"]}).spec.classes == ("x", "y")
     data = load_attributes(items, np.array([[1, 5], [2, 6], [3, 7], [4, 9]]))
     assert [each.name for each in data.spec.attributes] == ["attribute0", "attribute1"]
     assert of_shades(data)[3] == [4, 9] and data.labels is None

@@ -43,7 +43,7 @@ def load_attributes(
         return source if labels is None else load(source, labels)
     columns = _columns(labels)
     if columns is not None:
-        classes = next((columns.pop(name) for name in _CLASS_COLUMNS if name in columns), None)
+        classes = next((columns.pop(name) for name in list(columns) if name.lower() in _CLASS_COLUMNS), None)
         data = load(source, classes, size=size, split=split)
         return with_attributes(data, columns, "the labels given")
     path = Path(source).expanduser() if isinstance(source, str | Path) else None
@@ -204,6 +204,8 @@ def _read_table(path: Path) -> tuple[dict[str, list[float]], dict[str, str], lis
         rows[name] = [_number(cells[place], number, header[place], path) for place in places]
         if own_class is not None:
             classes[name] = cells[own_class].strip()
+            if not classes[name]:
+                raise DataError(f"row {number} of {path} has no {header[own_class]}; name one, or leave the row out")
     return rows, classes, [header[place] for place in places]
 
 
