@@ -93,7 +93,9 @@ def test_a_table_of_a_split_names_pictures_from_its_own_folder_or_from_the_whole
     whole = "train/x/1.png,1\ntrain/x/2.png,2\ntrain/y/1.png,3\ntest/x/1.png,4\ntest/y/1.png,5\ntest/z.png,6\n"
     data = load_attributes(write(tmp_path / "whole", f"file,age\n{whole}", names))
     assert of_shades(data) == {0: [1], 1: [2], 2: [3]}
-    assert [name for name, _ in data.unreadable] == ["test/z.png"], "what is there is not missing, be it of another split"
+    assert [name for name, _ in data.unreadable] == ["test/z.png"], (
+        "what is there is not missing, be it of another split"
+    )
 
 
 def test_what_has_no_row_or_no_picture_is_left_out_and_told(tmp_path: Path):

@@ -129,9 +129,7 @@ class Data:
             chosen = [own[place[part[0] :: part[1]]] for own, place in zip(members, places, strict=True)]
             yield self.batch(np.stack(chosen, 1).ravel())
 
-    def evenly(
-        self, count: int, *, balanced: bool = False, shuffled: bool = False
-    ) -> Integer[np.ndarray, " chosen"]:
+    def evenly(self, count: int, *, balanced: bool = False, shuffled: bool = False) -> Integer[np.ndarray, " chosen"]:
         """The numbers of up to `count` items spread over the data; `balanced` as in :meth:`batches`.
 
         `shuffled` ones are in an order of chance, the same each time: data are often sorted by class.
