@@ -52,7 +52,8 @@ def test_attributes_follow_their_pictures_through_splits_and_subsets(tmp_path: P
         assert all(values == [3 * shade] for shade, values in of_shades(part).items())
     assert len(data.split(6, seed=0)[1]) == 6
     other = load_attributes(write(tmp_path, f"file,age\n{rows.replace(',9', ',8')}\n", names))
-    assert other.fingerprint()["sha256"] != data.fingerprint()["sha256"]
+    named = load_attributes(write(tmp_path, f"file,height\n{rows}\n", names))
+    assert len({each.fingerprint()["sha256"] for each in (data, other, named)}) == 3
 
 
 def test_classes_come_from_a_column_or_from_folders(tmp_path: Path):
@@ -72,6 +73,29 @@ def test_pictures_deeper_than_the_table_says_are_found_by_their_file_name_where_
     data = load_attributes(write(tmp_path / "twice", "file,age\na.png,1\nb.png,2\nc.png,3\n", twice))
     assert of_shades(data) == {2: [2], 3: [3]}, "nobody can say which a.png the row is for"
     assert {name for name, _ in data.unreadable} == {"x/a.png", "y/a.png", "a.png"}
+
+
+def test_a_whole_name_is_its_own_row_where_another_folder_has_the_same_file_name(tmp_path: Path):
+    names = ("a.png", "x/a.png", "x/b.png")
+    data = load_attributes(write(tmp_path, "file,age\na.png,1\nx/a.png,2\nx/b.png,3\n", names))
+    assert of_shades(data) == {0: [1], 1: [2], 2: [3]} and not data.unreadable
+
+
+def test_a_table_of_a_split_names_pictures_from_its_own_folder_or_from_the_whole(tmp_path: Path):
+    names = ("train/x/1.png", "train/x/2.png", "train/y/1.png", "test/x/1.png", "test/y/1.png")
+    rows = "x/1.png,1\nx/2.png,2\ny/1.png,3\n"
+    own = write(tmp_path / "own", "", names)
+    (own / "attributes.csv").unlink()
+    (own / "train" / "ages.CSV").write_text(f"file,age\n{rows}")
+    (own / "train" / "._ages.csv").write_bytes(b"what macOS keeps beside a file")
+    data = load_attributes(own)
+    assert of_shades(data) == {0: [1], 1: [2], 2: [3]} and data.spec.classes == ("x", "y") and not data.unreadable
+    whole = "train/x/1.png,1\ntrain/x/2.png,2\ntrain/y/1.png,3\ntest/x/1.png,4\ntest/y/1.png,5\ntest/z.png,6\n"
+    data = load_attributes(write(tmp_path / "whole", f"file,age\n{whole}", names))
+    assert of_shades(data) == {0: [1], 1: [2], 2: [3]}
+    assert [name for name, _ in data.unreadable] == ["test/z.png"], (
+        "what is there is not missing, be it of another split"
+    )
 
 
 def test_what_has_no_row_or_no_picture_is_left_out_and_told(tmp_path: Path):
@@ -97,8 +121,9 @@ def test_what_has_no_row_or_no_picture_is_left_out_and_told(tmp_path: Path):
         ("file,age,age\na.png,1,2\n", "two columns named 'age'"),
         ("file,age\na.png,1\nb.png,1\nc.png,1\n", "attribute age of .* is 1 everywhere; leave it out|nothing can be"),
         ("", "begins with nothing"),
+        ("file,Class\na.png,x\nb.png, \nc.png,y\n", "row 3 of .*attributes.csv has no Class; name one"),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_a_table_that_cannot_be_used_is_refused_by_row_and_column(tmp_path: Path, table: str, told: str):
     with pytest.raises(DataError, match=told):
@@ -117,6 +142,7 @@ def test_arrays_with_columns_numbers_or_mere_classes(tmp_path: Path):
     columns = {"age": [1.0, 2, 3, 4], "class": ["x", "y", "x", "y"]}
     data = load_attributes(items, columns)
     assert data.spec.classes == ("x", "y") and of_shades(data) == {0: [1], 1: [2], 2: [3], 3: [4]}
+    assert load_attributes(items, {"age": [1, 2, 3, 4], "Label": ["x", "y", "x", "y"]}).spec.classes == ("x", "y")
     data = load_attributes(items, np.array([[1, 5], [2, 6], [3, 7], [4, 9]]))
     assert [each.name for each in data.spec.attributes] == ["attribute0", "attribute1"]
     assert of_shades(data)[3] == [4, 9] and data.labels is None

@@ -13,12 +13,22 @@ from ganlib import GAN
 from ganlib.assess import translated
 from ganlib.cli import main
 from ganlib.core import Draws, Verdict
-from ganlib.data import load_attributes
+from ganlib.data import Data, load_attributes
 from ganlib.editing import read, wanted, way
 from ganlib.errors import DataError, UsageError
+from ganlib.looking import _features, _reference, real_features
 from ganlib.networks.attributes import Edit as Edited
+from ganlib.pace import Pace
+from ganlib.recipe import Setting
 from ganlib.recipes.attributes import attributes
+from ganlib.recipes.pix2pix import pix2pix
+from ganlib.recipes.r3 import r3
+from ganlib.sampling import Sampler
+from ganlib.session import Session
+from ganlib.stopping import StopWish
 from ganlib.tasks.editing import Edit
+from ganlib.training.runtime import Runtime
+from ganlib.training.state import create
 
 RNG = np.random.default_rng(0)
 SHADES = RNG.integers(20, 236, 60)
@@ -121,6 +131,9 @@ def test_predict_edits_pictures_of_any_size(both: GAN) -> None:
     assert made.shape == (3, 12, 12) and made.dtype == np.uint8
     other = both.predict(PICTURES[:3], attributes={"shade": 30, "class": "dark"})
     assert not np.array_equal(made, other)
+    numbers = fitted({"shade": SHADES, "twice": 2 * SHADES})
+    listed = numbers.predict(PICTURES[:3], attributes=[100.0, 200.0])
+    assert np.array_equal(numbers.predict(PICTURES[:3], attributes=np.array([100.0, 200.0])), listed)
     assert both.predict(np.zeros((2, 7, 19), np.uint8), attributes={"shade": 90}).shape == (2, 7, 19)
 
 
@@ -192,10 +205,54 @@ def test_scores_are_told_the_attributes_and_evaluation_the_wanted_classes(both: 
     made, _ = translated(both.model_, held_out, 60)
     assert made.labels is not None and held_out.labels is not None
     sampler = both.model_.sampler
-    pair = sampler.paired(held_out.batch(np.arange(60)))
+    pair = sampler.paired(held_out.batch(held_out.evenly(60, shuffled=True)))
     assert pair.condition is not None and made.labels.tolist() == pair.condition[:, :2].argmax(1).tolist()
     asked = made.batch(np.arange(60))["attributes"][:, 0]
     torch.testing.assert_close(asked, pair.condition[:, 2])
+
+
+def sorted_by_class() -> Data:
+    order = np.argsort(KIND, kind="stable").repeat(4)
+    return load_attributes(PICTURES[order], {"class": KIND[order], "shade": SHADES[order]})
+
+
+def test_pictures_sorted_by_class_are_asked_for_other_classes_too(both: GAN) -> None:
+    """The order of a folder of folders: half a batch away there is nothing but the same class."""
+    data = sorted_by_class()
+    made, _ = translated(both.model_, data, 240)
+    assert made.labels is not None
+    assert all(set(part.tolist()) == {0, 1} for part in np.split(made.labels, [64, 128, 192]))
+
+
+def test_a_look_compares_the_edits_with_all_items_once() -> None:
+    data = sorted_by_class()
+    plan = attributes(**TINY).plan(Setting(data.spec, len(data), "cpu", conditional=True))
+    state = create(plan, Runtime(), 0, len(data))
+    sampler = Sampler(plan.task, state.average, "cpu", (0.5, 0.5))
+    session = Session(plan, state, data, None, Runtime(), 0, Pace(), sampler, None, StopWish())
+    batches = list(_reference(session))
+    assert all(set(batch["label"].tolist()) == {0, 1} for batch in batches)
+    reals = torch.cat([sampler.paired(batch).real for batch in batches])
+    wanted = _features(session, [reals])
+    assert torch.equal(real_features(session).sum(1).sort().values, wanted.sum(1).sort().values)
+
+
+def test_pictures_without_classes_are_no_held_out_data_of_a_model_that_knows_classes(both: GAN) -> None:
+    with pytest.raises(DataError, match="these pictures have no classes, and this model knows 2"):
+        both.evaluate(load_attributes(PICTURES, {"shade": SHADES}))
+    with pytest.raises(DataError, match="these pictures have no classes, and this model knows 2"):
+        GAN(attributes(**TINY), device="cpu").fit(
+            sorted_by_class(), validation=load_attributes(PICTURES, {"shade": SHADES}), items=4, progress="none"
+        )
+
+
+def test_attributes_that_another_recipe_has_no_use_for_are_refused_or_left_alone() -> None:
+    data = load_attributes(PICTURES, {"shade": SHADES})
+    other = GAN(pix2pix(degrade="noise", width=4, batch_items=4), device="cpu").fit(data, items=4, progress="none")
+    assert "psnr" in other.evaluate(data).good.scores
+    drawn = GAN(r3(width=4), device="cpu").fit(PICTURES, items=2, progress="none")
+    with pytest.raises(UsageError, match="recipe r3 knows no attributes"):
+        drawn.predict(drawn.latents(2), attributes={"shade": 1})
 
 
 def test_learning_makes_the_square_as_light_as_it_is_asked_to_be() -> None:

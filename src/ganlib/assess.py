@@ -116,7 +116,9 @@ def translated(judged: Model, held_out: Data, num_items: int) -> tuple[Data, dic
     if judged.recipe.material == "pairs" and held_out.conditions is None:
         raise DataError(f"{held_out.source} holds single items; recipe {judged.recipe.name} is measured on pairs")
     item_bytes = int(np.prod(spec.shape))
-    chosen = held_out.evenly(min(num_items, MAX_BYTES // item_bytes), balanced=judged.plan.balanced)
+    # Of one set, what is asked of an item is what another one in its batch has.
+    some, of_one = min(num_items, MAX_BYTES // item_bytes), task.domains == 1
+    chosen = held_out.evenly(some, balanced=judged.plan.balanced, shuffled=of_one)
     items, labels, asked, near, copied, kept = [], [], [], [], [], []
     maps = RandomConvolutions(channels_in=spec.shape[0]).maps
     for first in range(0, len(chosen), chunk_items(spec.shape)):

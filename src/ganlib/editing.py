@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ganlib.errors import UsageError
 from ganlib.model import Model
 
-Wish = Mapping[str, str | float] | Sequence[float]
+Wish = Mapping[str, str | float] | Sequence[float] | np.ndarray
 """Attributes by name; classes as ``{"class": name}``; or numbers for all attributes, in their order."""
 
 CLASS = "class"
@@ -44,7 +44,7 @@ def wanted(
     Raises :class:`UsageError` for names, values or a number of values that the model does not know.
     """
     check_edits(model)
-    if not wish:
+    if wish is None or len(wish) == 0:
         raise UsageError(f"say which attributes the pictures shall have: {told(model)}")
     named = _named(model, wish)
     classes, known = _classes(model), model.setting.spec.attributes

@@ -15,7 +15,7 @@ from ganlib import diagnosis, model, predicting, recipes
 from ganlib.assess import assess_model
 from ganlib.data import Data, decode, load
 from ganlib.diagnosis import Diagnosis
-from ganlib.editing import Wish
+from ganlib.editing import Wish, check_edits
 from ganlib.errors import DataError, NotFittedError, UsageError
 from ganlib.evaluation import Evaluation, Limits
 from ganlib.fitting import exhausted, fit
@@ -178,6 +178,8 @@ class GAN:
         ``cyclegan`` translate pictures of any size; between two sets the `direction` is AtoB unless said otherwise.
         ``attributes`` edits towards `attributes` by name (``{"age": 0.3, "class": "cat"}``), in the data's numbers.
         """
+        if attributes is not None:
+            check_edits(self.model_)
         if predicting.takes_latents(self.model_, given):
             return predicting.of_latents(self.model_, given, self._class_numbers(labels))
         if self.model_.plan.task.any_size:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganlib.core import Batch
+from ganlib.core import Batch, Task
 from ganlib.data import Data, decode, pictures
 from ganlib.data.show import grid, save_png, scatter
 from ganlib.metrics.features import FeatureExtractor, Pixels, RandomConvolutions, VectorFeatures, features, quantise
@@ -96,25 +96,24 @@ def score_items(session: Session) -> int:
 def real_features(session: Session) -> Tensor:
     """The features of the items that samples are compared with: held-out ones, of the training where there are none."""
     if session.real_features is None:
-        chunks = (_beside_fakes(batch["real"], session.plan.task.domains) for batch in _reference(session))
+        chunks = (_beside_fakes(batch["real"], session.plan.task) for batch in _reference(session))
         session.real_features = _features(session, chunks)
     return session.real_features
 
 
-def _beside_fakes(real: Tensor, domains: int) -> Tensor:
+def _beside_fakes(real: Tensor, task: Task) -> Tensor:
     """The real items that lie beside what is made of a batch of these; of two sets, in turn, those of the other."""
-    match domains:
-        case 1:
-            return real[1::2]
-        case 2:
-            return beside(real)
-    return real
+    if task.one_way:
+        return real[1::2]
+    return beside(real) if task.domains == 2 else real
 
 
 def _reference(session: Session) -> Iterator[Batch]:
     """The items that samples are compared with, of which each process has every `size`-th chunk."""
     reference, count = session.validation or session.data, score_items(session)
-    chosen, size = reference.evenly(count, balanced=session.plan.balanced), session.sampler.chunk_items
+    # Of one set, what is asked of an item is what another one in its batch has.
+    chosen = reference.evenly(count, balanced=session.plan.balanced, shuffled=session.plan.task.domains == 1)
+    size = session.sampler.chunk_items
     for first in range(session.team.rank * size, count, session.team.size * size):
         yield reference.batch(chosen[first : first + size])
 

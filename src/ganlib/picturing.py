@@ -18,7 +18,7 @@ from ganlib.data import encode, load, pictures
 from ganlib.data.folders import files_below, is_picture, printable
 from ganlib.data.images import read_header, read_pixels, reason
 from ganlib.data.show import save_npz, save_png
-from ganlib.editing import Wish
+from ganlib.editing import Wish, check_edits
 from ganlib.errors import DataError, MissingError, UsageError
 from ganlib.fitting import Progress
 from ganlib.model import Model
@@ -121,6 +121,8 @@ def predict_files(
     :class:`MissingError`, :class:`DataError` (no picture can be used) and :class:`UsageError` with what is accepted.
     """
     _check(model, source, out)
+    if wish is not None:
+        check_edits(model)
     given = _given(model, source, label)
     unreadable, written, kept = list(given.unreadable), [], []
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganlib.core import Condition, Spec
 from ganlib.data import Data, decode, load
-from ganlib.editing import Wish, check_edits, wanted
+from ganlib.editing import Wish, wanted
 from ganlib.errors import DataError, UsageError
 from ganlib.model import Model
 
@@ -138,8 +138,6 @@ def condition_for(model: Model, items: Tensor, labels: Tensor | None, wish: Wish
     """What the generator is told of items: the attributes that they shall have, or their classes if it wants some."""
     if model.recipe.material == "attributes":
         return wanted(model, wish, items)
-    if wish:
-        check_edits(model)
     if model.label_share and labels is None:
         raise UsageError("this model needs the class of each item: pass labels")
     return labels if model.label_share else None

@@ -1,6 +1,7 @@
 """The data of a training as its recipe wants them, and the part that is held out."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,18 +31,19 @@ def reader(
 
 
 def read_as(material: Material, data: object, labels: object, size: tuple[int, int] | int | None) -> Data:
-    """The data as single items, as pairs, as two sets, or with their attributes."""
+    """The data as single items, as pairs, as two sets, or with their attributes, which all others do without."""
     match material:
         case "pairs" if labels is not None:
             raise UsageError("pairs have no use for labels: leave them out")
         case "pairs":
-            return load_pairs(data, size=size)
+            found = load_pairs(data, size=size)
         case "domains":
-            return load_domains(data, labels, size=size)
+            found = load_domains(data, labels, size=size)
         case "attributes":
             return load_attributes(data, labels, size=size)
         case _:
-            return load(data, labels, size=size)
+            found = load(data, labels, size=size)
+    return replace(found, attributes=None, spec=replace(found.spec, attributes=()))
 
 
 def label_shares(data: Data) -> tuple[float, ...]:

@@ -43,7 +43,7 @@ def load_attributes(
         return source if labels is None else load(source, labels)
     columns = _columns(labels)
     if columns is not None:
-        classes = next((columns.pop(name) for name in _CLASS_COLUMNS if name in columns), None)
+        classes = next((columns.pop(name) for name in list(columns) if name.lower() in _CLASS_COLUMNS), None)
         data = load(source, classes, size=size, split=split)
         return with_attributes(data, columns, "the labels given")
     path = Path(source).expanduser() if isinstance(source, str | Path) else None
@@ -109,7 +109,8 @@ def _columns(labels: object) -> dict[str, Any] | None:
 def _table_in(folder: Path, split: str) -> Path | None:
     """The one table in a folder, or in the folder of its split."""
     for place in (folder, folder / split):
-        found = sorted(place.glob("*.csv")) if place.is_dir() else []
+        seen = sorted(place.iterdir()) if place.is_dir() else []
+        found = [path for path in seen if path.suffix.lower() == ".csv" and not path.name.startswith(".")]
         if len(found) > 1:
             raise DataError(
                 f"{place} holds {len(found)} tables ({', '.join(path.name for path in found[:5])}); leave the one in "
@@ -124,10 +125,11 @@ def _of_folder(folder: Path, table: Path, options: Options) -> Data:
     """The pictures that the table names; those without a row, and rows without a picture, are told as unreadable."""
     unlisted: list[tuple[str, str]] = []
     rows, classes, names = _read_table(table)
-    below = [name for name in folders.files_below(folder, unlisted) if not name.endswith(".csv")]
+    below = [name for name in folders.files_below(folder, unlisted) if not name.lower().endswith(".csv")]
     found = folders.from_folder(folder, below, None, options)
-    wanted = _by_name(found.names, rows, table)
-    missing = [name for name in rows if name not in wanted.values()]
+    wanted = _by_name(found.names, rows, folder, table)
+    known = {*wanted.values(), *below}  # what is there is not missing, be it of another split
+    missing = [name for name in rows if name not in known]
     kept = [place for place in range(len(found.names)) if place in wanted]
     if not kept:
         raise DataError(
@@ -158,15 +160,18 @@ def _chosen(labels: object, kept: Sequence[int]) -> list[object] | None:
     return [labels[place] for place in kept] if isinstance(labels, list) else None
 
 
-def _by_name(pictures: Sequence[str], rows: Mapping[str, object], table: Path) -> dict[int, str]:
-    """The row of each picture that has one: by its whole name, else by its file name where that is there once."""
+def _by_name(pictures: Sequence[str], rows: Mapping[str, object], folder: Path, table: Path) -> dict[int, str]:
+    """The row of each picture that has one: by its whole name, else by its file name where that is there once.
+
+    A whole name begins at the folder, at that of the table, or with the name of the folder itself.
+    """
     short = Counter(name.rpartition("/")[2] for name in pictures)
-    found = {}
+    above, found = f"{table.parent.relative_to(folder).as_posix()}/", {}
     for place, name in enumerate(pictures):
         last = name.rpartition("/")[2]
-        own = [known for known in (name, f"{table.parent.name}/{name}", last) if known in rows]
-        if own and (own[0] != last or short[last] == 1):
-            found[place] = own[0]
+        own = [known for known in (name, name.removeprefix(above), f"{folder.name}/{name}") if known in rows]
+        if own or (last in rows and short[last] == 1):
+            found[place] = own[0] if own else last
     return found
 
 
@@ -199,6 +204,8 @@ def _read_table(path: Path) -> tuple[dict[str, list[float]], dict[str, str], lis
         rows[name] = [_number(cells[place], number, header[place], path) for place in places]
         if own_class is not None:
             classes[name] = cells[own_class].strip()
+            if not classes[name]:
+                raise DataError(f"row {number} of {path} has no {header[own_class]}; name one, or leave the row out")
     return rows, classes, [header[place] for place in places]
 
 

@@ -129,10 +129,14 @@ class Data:
             chosen = [own[place[part[0] :: part[1]]] for own, place in zip(members, places, strict=True)]
             yield self.batch(np.stack(chosen, 1).ravel())
 
-    def evenly(self, count: int, *, balanced: bool = False) -> Integer[np.ndarray, " chosen"]:
-        """The numbers of up to `count` items spread over the data; `balanced` as in :meth:`batches`."""
+    def evenly(self, count: int, *, balanced: bool = False, shuffled: bool = False) -> Integer[np.ndarray, " chosen"]:
+        """The numbers of up to `count` items spread over the data; `balanced` as in :meth:`batches`.
+
+        `shuffled` ones are in an order of chance, the same each time: data are often sorted by class.
+        """
         if not balanced:
-            return np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64)
+            chosen = np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64)
+            return chosen[permutation(len(chosen), 0, 0)] if shuffled else chosen
         assert self.labels is not None
         members = [np.flatnonzero(self.labels == label) for label in range(len(self.spec.classes))]
         each = max(1, min(count // len(members), *map(len, members)))
@@ -239,6 +243,7 @@ class Data:
             content.update(np.ascontiguousarray(labels, np.int64).data)
         if self.attributes is not None:
             own = self.attributes if self.index is None else self.attributes[self.index]
+            content.update(" ".join(each.name for each in self.spec.attributes).encode())
             content.update(np.ascontiguousarray(own, np.float64).data)
         return {
             "count": len(self),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganlib.core import Batch, Condition, Draws, Pair, Spec, Terms, Verdict
-from ganlib.errors import UsageError
+from ganlib.errors import DataError, UsageError
 from ganlib.networks.attributes import Edit as Edited
 from ganlib.tasks.from_pictures import FromPictures
 
@@ -48,7 +48,15 @@ class Edit(FromPictures):
         return self.vector(batch)
 
     def vector(self, batch: Batch) -> Tensor:
-        """What the generator is told of items with these labels and attributes, [batch, classes + attributes]."""
+        """What the generator is told of items with these labels and attributes, [batch, classes + attributes].
+
+        Raises :class:`DataError` for items without labels where there are classes.
+        """
+        if self.num_classes and "label" not in batch:
+            raise DataError(
+                f"these pictures have no classes, and this model knows {self.num_classes}: give them a column named "
+                "class, sub-folders by class, or labels"
+            )
         parts = [F.one_hot(batch["label"], self.num_classes).float()] if self.num_classes else []
         return torch.cat(parts + ([batch["attributes"].float()] if self.num_values else []), 1)
 
