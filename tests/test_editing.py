@@ -286,7 +286,8 @@ def test_the_command_line_edits_and_animates(tmp_path: Path, capsys: pytest.Capt
     run = str(tmp_path / "run")
     options = ["--items", "16", "--width", "4", "--batch_items", "4", "--blocks", "1", "--device", "cpu"]
     main(["fit", str(folder), "--recipe", "attributes", "--out", run, *options])
-    assert "attributes shade" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "attributes shade" in told.err and "PICTURES --attributes NAME=VALUE --out" in told.out + told.err
     one = str(folder / KIND[0] / "p0.png")
     main(["predict", run, one, "--attributes", "shade=200,class=light", "--out", str(tmp_path / "made")])
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["p0.png"]

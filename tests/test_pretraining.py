@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from ganlib.core import Batch, Plan, Spec
+from ganlib.errors import UsageError
 from ganlib.recipe import Setting
 from ganlib.recipes.pix2pix import pix2pix
 from ganlib.training.runtime import Runtime
@@ -70,4 +72,6 @@ def test_without_a_share_the_adversary_is_there_from_the_first_step() -> None:
 
 def test_the_rates_of_the_discriminator_fall_from_where_it_begins() -> None:
     rate = plan(alone=0.5).discriminator.learning_rate
+    with pytest.raises(UsageError, match=r"alone=1\.5 of recipe pix2pix: accepted is 0 to 1"):
+        plan(alone=1.5)
     assert rate(0, TOTAL) == rate(TOTAL // 2, TOTAL) > rate(3 * TOTAL // 4, TOTAL) > rate(TOTAL, TOTAL) > 0

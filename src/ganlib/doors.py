@@ -240,6 +240,7 @@ def show(run: str, grid_out: str | None, animation_out: str | None) -> dict[str,
     times = (
         (opened.folder / "timing.jsonl").read_text().splitlines() if (opened.folder / "timing.jsonl").exists() else []
     )
+    asked = "--attributes NAME=VALUE " if chosen.material == "attributes" else ""
     return {
         "out": str(run),
         "recipe": facts["recipe"]["name"],
@@ -252,7 +253,7 @@ def show(run: str, grid_out: str | None, animation_out: str | None) -> dict[str,
         "plot": str(opened.folder / "losses.png"),
         "then": f"draw more: ganlib sample {run} -n 100 --out samples/"
         if chosen.plan(setting).task.draws
-        else f"make pictures of pictures: ganlib predict {run} PICTURES --out made/",
+        else f"make pictures of pictures: ganlib predict {run} PICTURES {asked}--out made/",
     }
 
 

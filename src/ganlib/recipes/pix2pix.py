@@ -75,8 +75,9 @@ def pix2pix(
             "pictures side by side, or (given, wanted); or have the given ones made: degrade=grey, noise, mask, down4"
         )
 
+    if alone > 1:
+        raise UsageError(f"alone={alone} of recipe pix2pix: accepted is 0 to 1")
     first = alone if adversary == "r3" else 0.0
-
     rates = [Schedule(learning_rate, learning_rate / 100, begin) for begin in (0.0, first)]
     adam = [OptimiserSettings(rate, beta1=0.5, beta2=constant(0.999)) for rate in rates]
     return Plan(
