@@ -65,11 +65,17 @@ class Enlarge(Task):
 
 
 def perceptual(maps: Maps, pair: Pair) -> Tensor:
-    """The mean absolute difference of feature maps, each over the mean magnitude of the real one's.
+    """The mean absolute difference of feature maps, each over the mean magnitude of the real picture's.
 
-    So that all depths count alike. Johnson et al. 2016, arXiv:1603.08155, with squares there.
+    So that all depths count alike, and no picture depends on the others of its batch. Johnson et al. 2016,
+    arXiv:1603.08155, with squares there.
     """
     with torch.no_grad():
         wanted = maps(pair.real)
     given = maps(pair.fake)
-    return torch.stack([(f - r).abs().mean() / r.abs().mean() for r, f in zip(wanted, given, strict=True)]).mean()
+    return torch.stack([_size(f - r) / _size(r).clamp(min=1e-6) for r, f in zip(wanted, given, strict=True)]).mean()
+
+
+def _size(maps: Tensor) -> Tensor:
+    """The mean magnitude of each item's map, [batch]."""
+    return maps.abs().flatten(1).mean(1)
