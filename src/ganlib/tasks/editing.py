@@ -62,10 +62,11 @@ class Edit(FromPictures):
 
     def pair(self, generator: Callable[..., Tensor], batch: Batch) -> Pair:
         given, vector = batch["real"], self.vector(batch)
-        edited: Edited = generator(given, halfway(vector))  # type: ignore[assignment]
+        wanted = halfway(vector)
+        edited: Edited = generator(given, wanted)  # type: ignore[assignment]
         back: Edited = generator(edited.items, vector)  # type: ignore[assignment]
         extra = {"given": given, "cycle": back.items, "mask": edited.mask}
-        return Pair(halfway(given), edited.items, halfway(vector), extra)
+        return Pair(halfway(given), edited.items, wanted, extra)
 
     def transform(self, generator: Callable[..., Tensor], items: Tensor, condition: Condition) -> Tensor:
         if condition is None:
